@@ -1,0 +1,22 @@
+package process
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// Harden does nothing: Windows has neither a umask nor core dumps that a process could forbid, and files take their
+// access control list from the folder they are in.
+func Harden() (restore func(), err error) { return func() {}, nil }
+
+// isNullDevice: the only character devices that programs are started with are consoles and NUL.
+func isNullDevice(f *os.File) bool {
+	handle := windows.Handle(f.Fd())
+	kind, err := windows.GetFileType(handle)
+	if err != nil || kind != windows.FILE_TYPE_CHAR {
+		return false
+	}
+	var mode uint32
+	return windows.GetConsoleMode(handle, &mode) != nil
+}

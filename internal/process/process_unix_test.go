@@ -1,0 +1,157 @@
+//go:build unix
+
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// childMode names what the test binary does when it is started as a child: everything here is state of a whole process.
+const childMode = "PROCESS_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(childMode) {
+	case "":
+		os.Exit(m.Run())
+	case "harden":
+		childHarden()
+	case "pipe":
+		childPipe(false)
+	case "pipe-ignored":
+		childPipe(true)
+	case "null":
+		fmt.Fprint(os.Stderr, IsNullDevice(os.Stdout))
+	}
+}
+
+func child(mode string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childMode+"="+mode)
+	return cmd
+}
+
+// state is the process state that Harden changes.
+func state() string {
+	mask := unix.Umask(0)
+	unix.Umask(mask)
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("umask %04o core %d of %d dumpable %s", mask, core.Cur, core.Max, dumpable())
+}
+
+func childHarden() {
+	unix.Umask(0o027)
+	// Some limit above zero, where the hard limit or privilege permits one; either way restore must bring it back.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 4096, Max: 8192})
+	fmt.Println(state())
+	restore, err := Harden()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(state())
+	restore()
+	fmt.Println(state())
+}
+
+func TestHarden(t *testing.T) {
+	out, err := child("harden").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("child printed %q, want three states", out)
+	}
+	before, hardened, after := lines[0], lines[1], lines[2]
+	if before != after {
+		t.Errorf("restore left %q, want %q", after, before)
+	}
+	if !strings.HasPrefix(hardened, "umask 0077 core 0 of ") || !strings.HasSuffix(hardened, "dumpable "+hardenedDumpable) {
+		t.Errorf("hardened to %q, want umask 0077, no core, dumpable %s", hardened, hardenedDumpable)
+	}
+	if !strings.HasPrefix(before, "umask 0027 ") {
+		t.Errorf("began with %q, want umask 0027: the test proves nothing", before)
+	}
+}
+
+func childPipe(ignored bool) {
+	if ignored {
+		IgnoreBrokenPipe()
+	}
+	_, err := os.Stdout.WriteString("to nobody")
+	fmt.Fprint(os.Stderr, errors.Is(err, syscall.EPIPE))
+}
+
+// R28: a reader that is gone is an error to handle, not the end of the process.
+func TestR28_BrokenPipe(t *testing.T) {
+	for _, tt := range []struct {
+		mode string
+		dies bool
+	}{
+		{"pipe", true}, // as the Go runtime behaves by itself
+		{"pipe-ignored", false},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		cmd := child(tt.mode)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = w, &stderr
+		err = cmd.Run()
+		w.Close()
+		var exit *exec.ExitError
+		died := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGPIPE
+		if died != tt.dies {
+			t.Errorf("%s: ended with %v, want death by SIGPIPE: %v", tt.mode, err, tt.dies)
+		}
+		if !tt.dies && stderr.String() != "true" {
+			t.Errorf("%s: write gave EPIPE: %q, want true", tt.mode, &stderr)
+		}
+	}
+}
+
+func TestR28_IsNullDevice(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct{ redirect, want string }{
+		{">&-", "true"},
+		{">/dev/null", "true"},
+		{">>/dev/null", "true"},
+		{">/dev/zero", "false"},
+		{"| cat", "false"},
+		{">" + dir + "/file", "false"},
+	} {
+		cmd := child("null")
+		cmd.Args = []string{"sh", "-c", `"$0" ` + tt.redirect, os.Args[0]}
+		cmd.Path = "/bin/sh"
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if stderr.String() != tt.want {
+			t.Errorf("keyctl %s: IsNullDevice = %s, want %s", tt.redirect, &stderr, tt.want)
+		}
+	}
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	if IsNullDevice(closed) {
+		t.Error("IsNullDevice of a closed file = true, want false")
+	}
+}
