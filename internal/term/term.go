@@ -1,0 +1,131 @@
+// Package term is everything keyctl knows about the terminal: whether there is one, how wide it is, whether it wants
+// colour, how to ask a person something, how to draw a table, how to show text that somebody else chose.
+//
+// The rules: data goes to standard output and words to standard error, by the commands; questions go to the terminal
+// itself, so that pipes stay free; nothing is asked where nobody would answer; and nothing is ever asked of the terminal,
+// because one that does not reply would hold keyctl up for seconds. The package decides nothing about keys, and it reads
+// the environment only through the function it is given.
+package term
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// ErrNotTerminal is returned by prompts when Terminal.CanPrompt is false. Commands ask CanPrompt first and name the flag
+// that is missing; the error is there in case one forgets.
+var ErrNotTerminal = errors.New("there is no terminal to ask on")
+
+// ErrAborted is returned by prompts that were left with Ctrl-D, or whose terminal was closed.
+var ErrAborted = errors.New("the prompt was left without an answer")
+
+// Options are what a Terminal cannot find out from its streams.
+type Options struct {
+	NoInput bool                // never ask, whatever the streams are
+	Color   string              // "auto", "always" or "never"; empty is "auto"
+	Getenv  func(string) string // for NO_COLOR, CLICOLOR_FORCE and TERM; nil is an empty environment
+	OpenTTY func() (TTY, error) // opens the terminal for one prompt; nil is the process's own terminal
+}
+
+// TTY is a terminal opened for a prompt. On Unix both ends are the same file.
+type TTY struct{ In, Out *os.File }
+
+// Close closes both ends.
+func (t TTY) Close() error {
+	err := t.In.Close()
+	if t.Out == t.In {
+		return err
+	}
+	return errors.Join(err, t.Out.Close())
+}
+
+// Terminal answers questions about the streams of a process and asks questions of the person in front of it. The answers
+// are found once, by New, except for the width, which changes with the window.
+type Terminal struct {
+	stdout    io.Writer
+	stdoutTTY bool
+	canPrompt bool
+	color     bool
+	openTTY   func() (TTY, error)
+}
+
+// New looks at the streams. Only an *os.File (or another value with its Fd method) can be a terminal.
+func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *Terminal {
+	t := &Terminal{
+		stdout:    stdout,
+		stdoutTTY: isTerminal(stdout),
+		canPrompt: !opts.NoInput && isTerminal(stdin) && isTerminal(stderr),
+		openTTY:   opts.OpenTTY,
+	}
+	if t.openTTY == nil {
+		t.openTTY = openTTY
+	}
+	getenv := opts.Getenv
+	if getenv == nil {
+		getenv = func(string) string { return "" }
+	}
+	t.color = wantsColor(opts.Color, t.stdoutTTY, getenv)
+	if t.color && t.stdoutTTY {
+		t.color = enableColor(stdout) || opts.Color == "always"
+	}
+	return t
+}
+
+// CanPrompt reports whether questions may be asked: standard input and standard error are terminals, and input was not
+// forbidden. Standard output may be a pipe: the answer then still goes where the user wanted it.
+func (t *Terminal) CanPrompt() bool { return t.canPrompt }
+
+// StdoutIsTerminal reports whether a person reads the standard output directly.
+func (t *Terminal) StdoutIsTerminal() bool { return t.stdoutTTY }
+
+// Color reports whether standard output should be coloured.
+func (t *Terminal) Color() bool { return t.color }
+
+// Width returns the number of columns of standard output, now, or 0 when it is no terminal or does not tell.
+func (t *Terminal) Width() int {
+	if !t.stdoutTTY {
+		return 0
+	}
+	fd, _ := descriptor(t.stdout)
+	width, _, err := term.GetSize(fd)
+	if err != nil || width < 0 {
+		return 0
+	}
+	return width
+}
+
+// wantsColor decides by the first of these that says something: the flag; NO_COLOR, set to anything (no-color.org);
+// CLICOLOR_FORCE, set to anything but 0 (bixense.com/clicolors); output to something else than a terminal; a terminal
+// that cannot (TERM=dumb).
+func wantsColor(flag string, terminal bool, getenv func(string) string) bool {
+	switch flag {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	if getenv("NO_COLOR") != "" {
+		return false
+	}
+	if force := getenv("CLICOLOR_FORCE"); force != "" && force != "0" {
+		return true
+	}
+	return terminal && getenv("TERM") != "dumb"
+}
+
+// descriptor returns the file descriptor behind a stream, if it has one.
+func descriptor(stream any) (int, bool) {
+	f, ok := stream.(interface{ Fd() uintptr })
+	if !ok {
+		return 0, false
+	}
+	return int(f.Fd()), true
+}
+
+func isTerminal(stream any) bool {
+	fd, ok := descriptor(stream)
+	return ok && term.IsTerminal(fd)
+}
