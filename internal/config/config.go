@@ -1,0 +1,229 @@
+// Package config turns flags, the environment and the configuration file into one plain struct, and reads the secrets
+// that these point to: the master key and one-time codes.
+//
+// It is the only package that reads the environment, and the only one that knows viper. It opens no store, checks no
+// key's form and asks nobody anything; what it returns has been validated as far as that is possible without either.
+// Everything it takes from outside comes in through Inputs, so a test can be any user on any system.
+package config
+
+import (
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyctl/internal/fault"
+)
+
+// The names of the settings: of flags, and of fields in the configuration file.
+const (
+	keyStore        = "store"
+	keyMasterKey    = "master-key"
+	keyContext      = "context"
+	keyOutput       = "output"
+	keyNoInput      = "no-input"
+	keyTimeout      = "timeout"
+	keyColor        = "color"
+	keyDefaultGrace = "default-grace"
+	keyOTPCommand   = "otp-command"
+)
+
+// flagKeys are the settings that have a flag of the same name on every command.
+var flagKeys = []string{keyStore, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor}
+
+// defaultTimeout bounds an operation when nothing else is configured.
+const defaultTimeout = 30 * time.Second
+
+// Inputs is where a configuration comes from. Getenv, Formats and ParseDuration are required.
+type Inputs struct {
+	Flags         *pflag.FlagSet                      // after parsing; only flags that were given count; nil is none
+	Getenv        func(name string) string            // one environment variable; unset and empty are the same
+	Environ       func() []string                     // the environment that commands inherit, less secrets; nil is os.Environ
+	Home          string                              // the user's home directory; empty when there is none
+	Formats       []string                            // the output formats there are; the first is the default
+	ParseDuration func(string) (time.Duration, error) // the syntax that durations have everywhere in keyctl
+	Warn          func(message string)                // takes what is not right but works, such as a group-readable key; nil drops it
+	Stderr        io.Writer                           // the standard error of commands that print secrets; nil drops it
+}
+
+// Config is everything that was configured, validated.
+type Config struct {
+	Context string // the context in use; empty for none
+
+	StorePath          string // of the SQLite file
+	StoreIsDefault     bool   // it is where a first create may make a store
+	MasterKey          MasterKeySource
+	MasterKeyIsDefault bool // it is where a first create may make a master key
+
+	Output       string         // one of Inputs.Formats
+	NoInput      bool           // never ask
+	Timeout      time.Duration  // positive
+	Color        string         // auto, always or never
+	DefaultGrace *time.Duration // what a roll without --expire does; nil when it is not configured; 0 is "now"
+
+	otpCommand string // prints one-time codes; empty for none
+	env        environment
+}
+
+// environment is what remains of Inputs when secrets are read.
+type environment struct {
+	getenv    func(string) string
+	environ   func() []string
+	stderr    io.Writer
+	warn      func(string)
+	secretVar string // the variable that holds the master key, if one does
+}
+
+// Load puts the configuration together. What a flag says wins over the environment, that over the context in use, that
+// over the rest of the configuration file, and that over the defaults. A configuration file need not exist.
+//
+// Errors are fault.Invalid, naming the flag, variable or line at fault but never a value that could be a secret;
+// fault.NotFound for an unknown context; and those of safefile.ReadConfig for a file that cannot be trusted.
+func Load(in Inputs) (Config, error) {
+	d := findDirs(in.Getenv, in.Home)
+	doc, err := readFile(d.configFile())
+	if err != nil {
+		return Config{}, err
+	}
+	return in.assemble(d, doc)
+}
+
+// assemble is Load after the file was read.
+func (in Inputs) assemble(d dirs, doc document) (Config, error) {
+	if in.Environ == nil {
+		in.Environ = os.Environ
+	}
+	s, err := in.resolve(d.home, doc)
+	if err != nil {
+		return Config{}, err
+	}
+	c := Config{
+		Context:    s.Context,
+		NoInput:    s.NoInput,
+		otpCommand: s.OTPCommand,
+		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn},
+	}
+	if c.Output, err = s.oneOf(keyOutput, s.Output, in.Formats); err != nil {
+		return Config{}, err
+	}
+	if c.Color, err = s.oneOf(keyColor, s.Color, []string{"auto", "always", "never"}); err != nil {
+		return Config{}, err
+	}
+	if err := c.setTimes(in, s); err != nil {
+		return Config{}, err
+	}
+	if err := c.setPlaces(d, s); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// setTimes fills in the durations.
+func (c *Config) setTimes(in Inputs, s settings) error {
+	c.Timeout = defaultTimeout
+	if s.given(keyTimeout) {
+		d, err := s.duration(keyTimeout, s.Timeout, in.ParseDuration)
+		if err != nil {
+			return err
+		}
+		if d <= 0 {
+			return fault.New(fault.Invalid, "%s must be longer than nothing", s.source(keyTimeout))
+		}
+		c.Timeout = d
+	}
+	if !s.given(keyDefaultGrace) {
+		return nil
+	}
+	var grace time.Duration
+	if s.DefaultGrace != "now" { // the word that --expire has for it
+		d, err := s.duration(keyDefaultGrace, s.DefaultGrace, in.ParseDuration)
+		if err != nil {
+			return err
+		}
+		if d < 0 {
+			return fault.New(fault.Invalid, "%s must not be negative", s.source(keyDefaultGrace))
+		}
+		grace = d
+	}
+	c.DefaultGrace = &grace
+	return nil
+}
+
+// setPlaces fills in the store and the master key.
+func (c *Config) setPlaces(d dirs, s settings) error {
+	defaultStore, defaultKey := d.storeFile(), d.masterKeyFile()
+	if !s.given(keyStore) && defaultStore == "" || !s.given(keyMasterKey) && defaultKey == "" {
+		return fault.New(fault.Invalid, "there is no home directory to keep a store and its master key in").
+			WithHint("set HOME, or give both --store and --master-key")
+	}
+	c.StorePath = defaultStore
+	if s.given(keyStore) {
+		path, err := parseStore(s.Store, s.source(keyStore))
+		if err != nil {
+			return err
+		}
+		c.StorePath = path
+	}
+	c.MasterKey = MasterKeySource{kind: fromFile, value: defaultKey}
+	if s.given(keyMasterKey) {
+		key, err := parseMasterKey(s.MasterKey, s.source(keyMasterKey))
+		if err != nil {
+			return err
+		}
+		c.MasterKey = key
+	}
+	c.StoreIsDefault = samePath(c.StorePath, defaultStore)
+	c.MasterKeyIsDefault = c.MasterKey.kind == fromFile && samePath(c.MasterKey.value, defaultKey)
+	if c.MasterKey.kind == fromEnv {
+		c.env.secretVar = c.MasterKey.value
+	}
+	c.MasterKey.env = c.env
+	return nil
+}
+
+// parseStore returns the path in sqlite:PATH. The value is not repeated in errors: an address may contain a password.
+func parseStore(value, source string) (path string, err error) {
+	const hint = "write sqlite:PATH, for example sqlite:/var/lib/keyctl/keyctl.db"
+	scheme, path, found := strings.Cut(value, ":")
+	switch {
+	case scheme == "postgres" || scheme == "postgresql":
+		return "", fault.New(fault.Invalid, "%s names a PostgreSQL database; this version keeps stores in SQLite files", source).
+			WithHint(hint)
+	case !found || scheme != "sqlite":
+		return "", fault.New(fault.Invalid, "%s does not say what kind of store it is", source).WithHint(hint)
+	case path == "":
+		return "", fault.New(fault.Invalid, "%s names no file", source).WithHint(hint)
+	case strings.ContainsFunc(path, isControl):
+		return "", fault.New(fault.Invalid, "%s contains control characters", source).WithHint(hint)
+	}
+	return path, nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+// oneOf returns value if it is in known, and known's first for a setting that was not given.
+func (s settings) oneOf(key, value string, known []string) (string, error) {
+	if !s.given(key) {
+		return known[0], nil
+	}
+	if !slices.Contains(known, value) {
+		return "", fault.New(fault.Invalid, "%s is none of %s", s.source(key), strings.Join(known, ", "))
+	}
+	return value, nil
+}
+
+// duration parses a duration and says where a wrong one is from.
+func (s settings) duration(key, value string, parse func(string) (time.Duration, error)) (time.Duration, error) {
+	d, err := parse(value)
+	if err == nil {
+		return d, nil
+	}
+	wrong := fault.New(fault.Invalid, "%s: %v", s.source(key), err).WithCause(err)
+	if f := fault.From(err); f != nil && f.Hint != "" {
+		return 0, wrong.WithHint("%s", f.Hint)
+	}
+	return 0, wrong.WithHint("durations look like 30m, 24h, 7d")
+}

@@ -1,0 +1,440 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
+
+	"keyctl/internal/fault"
+)
+
+// testKey has the form of a master key, and is none.
+var testKey = "kcm_" + strings.Repeat("TEST0", 9) + "Test"
+
+// user is a user with a home directory of their own, an environment and flags.
+type user struct {
+	t    *testing.T
+	home string
+	vars map[string]string
+	args []string
+}
+
+func newUser(t *testing.T) *user {
+	t.Helper()
+	return &user{t: t, home: t.TempDir(), vars: map[string]string{}}
+}
+
+func (u *user) path(names ...string) string {
+	return filepath.Join(append([]string{u.home}, names...)...)
+}
+
+// configure writes the configuration file.
+func (u *user) configure(yaml string) {
+	u.t.Helper()
+	if err := os.MkdirAll(u.path(".config", "keyctl"), 0o700); err != nil {
+		u.t.Fatal(err)
+	}
+	if err := os.WriteFile(u.path(".config", "keyctl", "config.yaml"), []byte(yaml), 0o600); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func (u *user) inputs() Inputs {
+	u.t.Helper()
+	flags := pflag.NewFlagSet("keyctl", pflag.ContinueOnError)
+	for _, name := range []string{"store", "master-key", "context", "output", "color"} {
+		flags.String(name, "", "")
+	}
+	flags.String("timeout", "1m", "") // a default of a flag never counts
+	flags.Bool("no-input", false, "")
+	if err := flags.Parse(u.args); err != nil {
+		u.t.Fatal(err)
+	}
+	return Inputs{
+		Flags:         flags,
+		Getenv:        func(name string) string { return u.vars[name] },
+		Environ:       os.Environ,
+		Home:          u.home,
+		Formats:       []string{"table", "json", "yaml"},
+		ParseDuration: time.ParseDuration,
+	}
+}
+
+// absolute makes a path absolute on every system.
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
+}
+
+var ignoreEnv = cmp.Options{
+	cmpopts.IgnoreUnexported(Config{}),
+	cmp.Transformer("source", func(s MasterKeySource) string { return s.String() }),
+}
+
+func TestDefaults(t *testing.T) {
+	u := newUser(t)
+	got, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		StorePath:          u.path(".local", "share", "keyctl", "keyctl.db"),
+		StoreIsDefault:     true,
+		MasterKey:          MasterKeySource{kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
+		MasterKeyIsDefault: true,
+		Output:             "table",
+		Timeout:            30 * time.Second,
+		Color:              "auto",
+	}
+	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
+		t.Errorf("Load with nothing configured differs (-want +got):\n%s", diff)
+	}
+}
+
+// Of flag, environment, context and file the first that says something decides.
+func TestPrecedence(t *testing.T) {
+	for _, tt := range []struct {
+		name                     string
+		flag, env, context, file bool
+		want                     string
+	}{
+		{"all", true, true, true, true, "flag"},
+		{"flag over default", true, false, false, false, "flag"},
+		{"flag over file", true, false, false, true, "flag"},
+		{"environment over context", false, true, true, true, "env"},
+		{"environment over file", false, true, false, true, "env"},
+		{"context over file", false, false, true, true, "context"},
+		{"context over default", false, false, true, false, "context"},
+		{"file over default", false, false, false, true, "file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUser(t)
+			var yaml string
+			if tt.flag {
+				u.args = []string{"--store", "sqlite:flag", "--master-key=file:flag"}
+			}
+			if tt.env {
+				u.vars["KEYCTL_STORE"], u.vars["KEYCTL_MASTER_KEY_FILE"] = "sqlite:env", "env"
+			}
+			if tt.context {
+				yaml += "context: work\ncontexts: {work: {store: 'sqlite:context', master-key: 'file:context'}}\n"
+			}
+			if tt.file {
+				yaml += "store: sqlite:file\nmaster-key: file:file\n"
+			}
+			u.configure(yaml)
+			got, err := Load(u.inputs())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.StorePath != tt.want || got.MasterKey.String() != "file:"+tt.want {
+				t.Errorf("Load = store %q, master key %q, want %q for both", got.StorePath, got.MasterKey, tt.want)
+			}
+			if got.StoreIsDefault || got.MasterKeyIsDefault {
+				t.Error("Load says that they are the defaults")
+			}
+		})
+	}
+}
+
+func TestContextPrecedence(t *testing.T) {
+	const yaml = `
+context: file
+contexts:
+  flag: {store: sqlite:flag}
+  env: {store: sqlite:env}
+  file: {store: sqlite:file}
+  File: {store: sqlite:upper}
+  a.b: {store: sqlite:dotted}
+  empty:
+`
+	for _, tt := range []struct {
+		args    []string
+		env     string
+		context string
+		store   string
+	}{
+		{[]string{"--context", "flag"}, "env", "flag", "flag"},
+		{nil, "env", "env", "env"},
+		{nil, "", "file", "file"},
+		{[]string{"--context=File"}, "", "File", "upper"}, // names compare exactly (threats.md R16)
+		{[]string{"--context=a.b"}, "", "a.b", "dotted"},
+	} {
+		u := newUser(t)
+		u.configure(yaml)
+		u.args, u.vars["KEYCTL_CONTEXT"] = tt.args, tt.env
+		got, err := Load(u.inputs())
+		if err != nil || got.Context != tt.context || got.StorePath != tt.store {
+			t.Errorf("Load(%q, KEYCTL_CONTEXT=%q) = context %q, store %q, %v, want %q, %q",
+				tt.args, tt.env, got.Context, got.StorePath, err, tt.context, tt.store)
+		}
+	}
+	u := newUser(t)
+	u.configure(yaml)
+	u.args = []string{"--context=empty"}
+	if got, err := Load(u.inputs()); err != nil || !got.StoreIsDefault {
+		t.Errorf("Load with an empty context = store %q, %v, want the default store", got.StorePath, err)
+	}
+}
+
+func TestEverySettingInFile(t *testing.T) {
+	u := newUser(t)
+	u.configure(`
+# a comment
+context: work
+output: json
+no-input: true
+timeout: 5s
+color: never
+otp-command: print-code --now
+default-grace: 1h
+contexts:
+  work:
+    store: sqlite:~/stores/work.db
+    master-key: file:~/work.key
+    default-grace: 24h
+`)
+	got, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	grace := 24 * time.Hour
+	want := Config{
+		Context:      "work",
+		StorePath:    u.path("stores", "work.db"),
+		MasterKey:    MasterKeySource{kind: fromFile, value: u.path("work.key")},
+		Output:       "json",
+		NoInput:      true,
+		Timeout:      5 * time.Second,
+		Color:        "never",
+		DefaultGrace: &grace,
+	}
+	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
+		t.Errorf("Load differs (-want +got):\n%s", diff)
+	}
+	if got.otpCommand != "print-code --now" {
+		t.Errorf("otp-command = %q, want print-code --now", got.otpCommand)
+	}
+}
+
+func TestFlagsAndVariables(t *testing.T) {
+	u := newUser(t)
+	u.vars["KEYCTL_OUTPUT"] = "yaml"
+	u.vars["KEYCTL_MASTER_KEY"] = testKey
+	u.args = []string{"--timeout=2m", "--color=always"}
+	got, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Output != "yaml" || got.Timeout != 2*time.Minute || got.Color != "always" || got.MasterKey.String() != "env:KEYCTL_MASTER_KEY" {
+		t.Errorf("Load = output %q, timeout %v, color %q, master key %v, want yaml, 2m, always, env:KEYCTL_MASTER_KEY",
+			got.Output, got.Timeout, got.Color, got.MasterKey)
+	}
+}
+
+func TestNoInput(t *testing.T) {
+	for _, tt := range []struct {
+		env  string
+		args []string
+		want bool
+	}{
+		{"", nil, false},
+		{"1", nil, true},
+		{"yes", nil, true},
+		{"true", nil, true},
+		{"0", nil, false},
+		{"false", nil, false},
+		{"False", nil, false},
+		{"", []string{"--no-input"}, true},
+		{"1", []string{"--no-input=false"}, false},
+		{"0", []string{"--no-input"}, true},
+	} {
+		u := newUser(t)
+		u.vars["KEYCTL_NO_INPUT"], u.args = tt.env, tt.args
+		got, err := Load(u.inputs())
+		if err != nil || got.NoInput != tt.want {
+			t.Errorf("Load(KEYCTL_NO_INPUT=%q, %q).NoInput = %v, %v, want %v", tt.env, tt.args, got.NoInput, err, tt.want)
+		}
+	}
+}
+
+func TestDefaultGrace(t *testing.T) {
+	for text, want := range map[string]time.Duration{"24h": 24 * time.Hour, "now": 0, "0s": 0} {
+		u := newUser(t)
+		u.configure("default-grace: " + text)
+		got, err := Load(u.inputs())
+		if err != nil || got.DefaultGrace == nil || *got.DefaultGrace != want {
+			t.Errorf("default-grace %s = %v, %v, want %v", text, got.DefaultGrace, err, want)
+		}
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	xdg := absolute(t, "xdg")
+	for _, tt := range []struct {
+		name, home, config, data string
+		wantStore, wantKey       string
+	}{
+		{"home", "/h", "", "", "/h/.local/share/keyctl/keyctl.db", "/h/.config/keyctl/master.key"},
+		{"XDG", "/h", xdg + "/c", xdg + "/d", xdg + "/d/keyctl/keyctl.db", xdg + "/c/keyctl/master.key"},
+		{"XDG without home", "", xdg + "/c", xdg + "/d", xdg + "/d/keyctl/keyctl.db", xdg + "/c/keyctl/master.key"},
+		{"relative is ignored", "/h", "c", "./d", "/h/.local/share/keyctl/keyctl.db", "/h/.config/keyctl/master.key"},
+	} {
+		u := newUser(t)
+		u.home = tt.home
+		u.vars["XDG_CONFIG_HOME"], u.vars["XDG_DATA_HOME"] = tt.config, tt.data
+		got, err := Load(u.inputs())
+		if err != nil || got.StorePath != filepath.FromSlash(tt.wantStore) || got.MasterKey.value != filepath.FromSlash(tt.wantKey) {
+			t.Errorf("%s: Load = %q, %q, %v, want %q, %q", tt.name, got.StorePath, got.MasterKey, err, tt.wantStore, tt.wantKey)
+		}
+	}
+}
+
+func TestNoHome(t *testing.T) {
+	u := newUser(t)
+	u.home = ""
+	if _, err := Load(u.inputs()); fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "home directory") {
+		t.Errorf("Load without a home = %v, want code invalid and its reason", err)
+	}
+	u.args = []string{"--store=sqlite:/s", "--master-key=file:/k"}
+	got, err := Load(u.inputs())
+	if err != nil || got.StoreIsDefault || got.MasterKeyIsDefault {
+		t.Errorf("Load without a home but with both flags = %+v, %v, want success, nothing default", got, err)
+	}
+}
+
+// The default places are the default places, however they were named.
+func TestDefaultPlacesNamed(t *testing.T) {
+	u := newUser(t)
+	u.args = []string{
+		"--store", "sqlite:" + u.path(".local", "share", "keyctl", ".", "keyctl.db"),
+		"--master-key", "file:" + u.path(".config", "keyctl", "master.key"),
+	}
+	got, err := Load(u.inputs())
+	if err != nil || !got.StoreIsDefault || !got.MasterKeyIsDefault {
+		t.Errorf("Load = StoreIsDefault %v, MasterKeyIsDefault %v, %v, want true, true", got.StoreIsDefault, got.MasterKeyIsDefault, err)
+	}
+}
+
+func TestInvalidValues(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		vars map[string]string
+		yaml string
+		want string // the message, %FILE% being the configuration file
+	}{
+		{"empty flag", []string{"--store="}, nil, "", `--store is empty`},
+		{"empty context", []string{"--context="}, nil, "", `--context is empty`},
+		{"bare path", []string{"--store=/var/lib/keyctl.db"}, nil, "", `--store does not say what kind of store it is`},
+		{"unknown kind", nil, map[string]string{"KEYCTL_STORE": "mysql:x"}, "", `KEYCTL_STORE does not say what kind of store it is`},
+		{"PostgreSQL", nil, map[string]string{"KEYCTL_STORE": "postgres://u:TESTPASS@h/db"}, "",
+			`KEYCTL_STORE names a PostgreSQL database; this version keeps stores in SQLite files`},
+		{"no path", []string{"--store=sqlite:"}, nil, "", `--store names no file`},
+		{"control characters", []string{"--store=sqlite:a\nb"}, nil, "", `--store contains control characters`},
+		{"key as flag", []string{"--master-key=" + testKey}, nil, "",
+			`--master-key holds a master key, where the place to read it from belongs`},
+		{"key as variable name", []string{"--master-key=env:" + testKey}, nil, "",
+			`--master-key holds a master key, where the place to read it from belongs`},
+		{"keyring", []string{"--master-key=keyring:prod"}, nil, "",
+			`--master-key names a keyring; this version does not read the master key from one`},
+		{"key path", []string{"--master-key=/master.key"}, nil, "", `--master-key does not say where the master key is read from`},
+		{"key kind", []string{"--master-key=files:x"}, nil, "", `--master-key does not say where the master key is read from`},
+		{"nothing named", []string{"--master-key=command: "}, nil, "", `--master-key names nothing after the colon`},
+		{"variable", []string{"--master-key=env:A B"}, nil, "", `--master-key does not name an environment variable`},
+		{"control in path", []string{"--master-key=file:a\x1b"}, nil, "", `--master-key contains control characters`},
+		{"two keys", nil, map[string]string{"KEYCTL_MASTER_KEY": testKey, "KEYCTL_MASTER_KEY_FILE": "/k"}, "",
+			`both KEYCTL_MASTER_KEY and KEYCTL_MASTER_KEY_FILE are set`},
+		{"output", []string{"--output=xml"}, nil, "", `--output is none of table, json, yaml`},
+		{"color", nil, nil, "color: sometimes", `"color" in %FILE% is none of auto, always, never`},
+		{"timeout", []string{"--timeout=30"}, nil, "", `--timeout: time: missing unit in duration "30"`},
+		{"no time", []string{"--timeout=0s"}, nil, "", `--timeout must be longer than nothing`},
+		{"grace", nil, nil, "default-grace: -1h", `"default-grace" in %FILE% must not be negative`},
+		{"context's store", nil, nil, "context: a\ncontexts: {a: {store: x}}",
+			`"store" of context "a" in %FILE% does not say what kind of store it is`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u := newUser(t)
+			u.args = tt.args
+			if tt.vars != nil {
+				u.vars = tt.vars
+			}
+			u.configure(tt.yaml)
+			_, err := Load(u.inputs())
+			want := strings.ReplaceAll(tt.want, "%FILE%", strconv.Quote(u.path(".config", "keyctl", "config.yaml")))
+			if fault.CodeOf(err) != fault.Invalid || err.Error() != want {
+				t.Fatalf("Load = %v (code %s), want %s", err, fault.CodeOf(err), want)
+			}
+			f := fault.From(err)
+			if tt.name != "output" && tt.name != "color" && tt.name != "no time" && tt.name != "grace" && f.Hint == "" {
+				t.Errorf("%q has no hint", err)
+			}
+			if text := f.Message + f.Hint; strings.Contains(text, testKey) || strings.Contains(text, "TESTPASS") {
+				t.Errorf("the error %q repeats a secret", text)
+			}
+		})
+	}
+}
+
+func TestUnknownContext(t *testing.T) {
+	u := newUser(t)
+	u.args = []string{"--context=prod"}
+	_, err := Load(u.inputs())
+	if fault.CodeOf(err) != fault.NotFound || err.Error() != `no context "prod"` || !strings.HasPrefix(fault.From(err).Hint, "no contexts are configured") {
+		t.Errorf("Load with a context and no file = %v, hint %q", err, fault.From(err).Hint)
+	}
+	u.configure("contexts: {work: {}, home: {}}")
+	_, err = Load(u.inputs())
+	if fault.CodeOf(err) != fault.NotFound || fault.From(err).Hint != "known contexts: home, work" {
+		t.Errorf("Load with an unknown context = %v, want code not_found and the known ones", err)
+	}
+}
+
+// A duration that is refused keeps the hint of whoever refused it.
+func TestDurationHint(t *testing.T) {
+	u := newUser(t)
+	u.args = []string{"--timeout=x"}
+	in := u.inputs()
+	in.ParseDuration = func(string) (time.Duration, error) {
+		return 0, fault.New(fault.Invalid, "not a duration").WithHint("write 7d")
+	}
+	_, err := Load(in)
+	if err == nil || err.Error() != "--timeout: not a duration" || fault.From(err).Hint != "write 7d" {
+		t.Errorf("Load = %v, want the parser's message and hint", err)
+	}
+	in.ParseDuration = func(string) (time.Duration, error) { return 0, errors.New("no") }
+	if _, err := Load(in); err == nil || fault.From(err).Hint == "" {
+		t.Errorf("Load = %v, want a hint of its own", err)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	home := b.TempDir()
+	flags := pflag.NewFlagSet("keyctl", pflag.ContinueOnError)
+	flags.String("store", "", "")
+	if err := flags.Parse([]string{"--store=sqlite:/tmp/bench.db"}); err != nil {
+		b.Fatal(err)
+	}
+	in := Inputs{
+		Flags: flags, Getenv: func(string) string { return "" }, Home: home,
+		Formats: []string{"table"}, ParseDuration: time.ParseDuration,
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

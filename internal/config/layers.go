@@ -1,0 +1,178 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"keyctl/internal/fault"
+)
+
+// settings are the values that won, still as text, and where each came from.
+type settings struct {
+	Store        string `mapstructure:"store"`
+	MasterKey    string `mapstructure:"master-key"`
+	Context      string `mapstructure:"context"`
+	Output       string `mapstructure:"output"`
+	NoInput      bool   `mapstructure:"no-input"`
+	Timeout      string `mapstructure:"timeout"`
+	Color        string `mapstructure:"color"`
+	DefaultGrace string `mapstructure:"default-grace"`
+	OTPCommand   string `mapstructure:"otp-command"`
+
+	sources map[string]string // by the name of the setting; a setting that nobody gave is missing
+}
+
+// given reports whether a setting has a value other than its default.
+func (s settings) given(key string) bool { return s.sources[key] != "" }
+
+// source names the origin of a setting for messages: `--store`, `KEYCTL_STORE`, `"store" in "/…/config.yaml"`.
+func (s settings) source(key string) string { return s.sources[key] }
+
+// layer is one place that settings come from. Values are text.
+type layer struct {
+	values map[string]any
+	source func(key string) string
+}
+
+// resolve lets every place have its say. The name of the context has to be known before what the context says, so the
+// other layers are asked for it first.
+func (in Inputs) resolve(home string, doc document) (settings, error) {
+	env, err := in.environmentLayer()
+	if err != nil {
+		return settings{}, err
+	}
+	file, err := doc.layer(home)
+	if err != nil {
+		return settings{}, err
+	}
+	s, err := merge(in.Flags, file, env)
+	if err != nil || !s.given(keyContext) {
+		return s, err
+	}
+	context, err := doc.contextLayer(s.Context, home)
+	if err != nil {
+		return settings{}, err
+	}
+	return merge(in.Flags, file, context, env)
+}
+
+// merge returns the settings of layers, later ones before earlier ones and flags before all. A value that was given but
+// is empty is an error: it is more likely an unset variable in a script than a wish for the default.
+func merge(flags *pflag.FlagSet, layers ...layer) (settings, error) {
+	s := settings{sources: make(map[string]string)}
+	v := viper.New()
+	for _, l := range layers {
+		if err := v.MergeConfigMap(l.values); err != nil {
+			return settings{}, fmt.Errorf("merging settings: %w", err)
+		}
+		for key := range l.values {
+			s.sources[key] = l.source(key)
+		}
+	}
+	for _, key := range flagKeys {
+		if flags == nil {
+			break
+		}
+		flag := flags.Lookup(key)
+		if flag == nil || !flag.Changed {
+			continue
+		}
+		if err := v.BindPFlag(key, flag); err != nil {
+			return settings{}, fmt.Errorf("binding --%s: %w", key, err)
+		}
+		s.sources[key] = "--" + key
+	}
+	if err := v.UnmarshalExact(&s); err != nil {
+		return settings{}, fmt.Errorf("reading settings: %w", err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.sources)) {
+		if strings.TrimSpace(v.GetString(key)) == "" {
+			return settings{}, fault.New(fault.Invalid, "%s is empty", s.source(key)).WithHint("leave it out or give it a value")
+		}
+	}
+	return s, nil
+}
+
+// environmentLayer collects the variables that are settings. KEYCTL_OTP is not among them: a code is read when one is
+// needed.
+func (in Inputs) environmentLayer() (layer, error) {
+	variables := map[string]string{
+		keyContext: "KEYCTL_CONTEXT",
+		keyStore:   "KEYCTL_STORE",
+		keyOutput:  "KEYCTL_OUTPUT",
+	}
+	values := make(map[string]any)
+	for key, variable := range variables {
+		if value := in.Getenv(variable); value != "" {
+			values[key] = value
+		}
+	}
+	if value := in.Getenv("KEYCTL_NO_INPUT"); value != "" {
+		values[keyNoInput] = value != "0" && !strings.EqualFold(value, "false")
+		variables[keyNoInput] = "KEYCTL_NO_INPUT"
+	}
+	path := in.Getenv(masterKeyFileVar)
+	switch {
+	case path != "" && in.Getenv(masterKeyVar) != "":
+		return layer{}, fault.New(fault.Invalid, "both %s and %s are set", masterKeyVar, masterKeyFileVar).
+			WithHint("unset the one that is not meant")
+	case path != "":
+		values[keyMasterKey] = fromFile + ":" + path
+		variables[keyMasterKey] = masterKeyFileVar
+	case in.Getenv(masterKeyVar) != "":
+		values[keyMasterKey] = fromEnv + ":" + masterKeyVar
+		variables[keyMasterKey] = masterKeyVar
+	}
+	return layer{values, func(key string) string { return variables[key] }}, nil
+}
+
+// layer returns the settings at the top of the file.
+func (d document) layer(home string) (layer, error) {
+	return d.newLayer(d.values, home, func(key string) string { return fmt.Sprintf("%q in %q", key, d.path) })
+}
+
+// contextLayer returns the settings of one context; an unknown one is fault.NotFound with the names there are.
+func (d document) contextLayer(name, home string) (layer, error) {
+	values, ok := d.contexts[name]
+	if !ok {
+		return layer{}, d.unknownContext(name)
+	}
+	return d.newLayer(values, home, func(key string) string {
+		return fmt.Sprintf("%q of context %q in %q", key, name, d.path)
+	})
+}
+
+func (d document) unknownContext(name string) error {
+	known := slices.Sorted(maps.Keys(d.contexts))
+	err := fault.New(fault.NotFound, "no context %q", name)
+	if len(known) > 0 {
+		return err.WithHint("known contexts: %s", strings.Join(known, ", "))
+	}
+	return err.WithHint("no contexts are configured; they are kept in %q", d.path)
+}
+
+// newLayer copies values, with a leading ~/ in paths made the user's home: no shell has seen them.
+func (d document) newLayer(values map[string]string, home string, source func(string) string) (layer, error) {
+	l := layer{make(map[string]any, len(values)), source}
+	for key, value := range values {
+		if key == keyStore || key == keyMasterKey {
+			scheme, path, _ := strings.Cut(value, ":")
+			rest, inHome := strings.CutPrefix(path, "~/")
+			if inHome && home == "" {
+				return layer{}, fault.New(fault.Invalid, "%s begins at the home directory, and there is none", source(key)).
+					WithHint("set HOME, or write the whole path")
+			}
+			if inHome && (scheme == "sqlite" || scheme == fromFile) {
+				value = scheme + ":" + filepath.Join(home, rest)
+			}
+		}
+		l.values[key] = value
+	}
+	return l, nil
+}
