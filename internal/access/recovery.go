@@ -1,8 +1,6 @@
 package access
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -22,7 +20,7 @@ const (
 )
 
 // DrawRecoveryCodes draws the eight codes that an operator gets once, at enrolment, each good for one reset of the second
-// factor. A code is 24 characters of the base 32 alphabet, in the canonical form that RecoveryMAC takes;
+// factor. A code is 24 characters of the base 32 alphabet, in canonical form, the one to store a MAC of;
 // GroupRecoveryCode makes it readable. It fails when random does.
 func DrawRecoveryCodes(random io.Reader) ([]credential.Secret, error) {
 	var raw [recoveryCodes * recoveryCodeBytes]byte
@@ -60,16 +58,6 @@ func ParseRecoveryCode(text string) (credential.Secret, error) {
 			WithHint("a recovery code is %d letters A to Z and digits 2 to 7 (no 0, 1, 8 or 9), dashes aside", recoveryCodeDigits)
 	}
 	return credential.NewSecret(code), nil
-}
-
-// RecoveryMAC returns the form in which a code is stored and looked up: 32 bytes, HMAC-SHA-256 under the store's verifier
-// key. The code is canonical, from DrawRecoveryCodes or ParseRecoveryCode. Being keyed, it cannot be planted by somebody
-// who can write to the database only; with 120 random bits there is no dictionary for a slow hash to slow down.
-func RecoveryMAC(key []byte, code credential.Secret) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("recovery-code"))
-	mac.Write([]byte(code.Reveal()))
-	return mac.Sum(nil)
 }
 
 // upperASCII differs from strings.ToUpper in letters beyond ASCII, some of which (ı, ſ) that function maps into it.
