@@ -59,11 +59,11 @@ func (c Credential) Validate() error {
 	if err := ValidToken(CryptoAccessKey, c.CryptoAccessKey); err != nil {
 		return err
 	}
-	if c.Name != "" && !isName(c.Name) {
+	if c.Name != "" && !IsName(c.Name) {
 		return malformedName("key name")
 	}
 	for _, dataset := range c.Datasets {
-		if !isName(dataset) {
+		if !IsName(dataset) {
 			return malformedName("dataset name")
 		}
 	}
@@ -74,9 +74,9 @@ func (c Credential) Validate() error {
 	return nil
 }
 
-// isName reports whether text has the form of a key's or dataset's name, and not that of one of keyctl's own values: a
+// IsName reports whether text has the form of a key's or dataset's name, and not that of one of keyctl's own values: a
 // secret pasted where a name belongs must not be repeated by a message that takes it for one.
-func isName(text string) bool {
+func IsName(text string) bool {
 	if text == "" || len(text) > 64 || !isDigit(text[0]) {
 		return false
 	}

@@ -141,7 +141,7 @@ func (c Credential) format(f Format, profile string) ([]byte, error) {
 		}
 		c.writeSection(&b, profile)
 	case K8s:
-		if !isName(profile) {
+		if !IsName(profile) {
 			return nil, malformedName("profile")
 		}
 		c.writeManifest(&b, profile)

@@ -13,7 +13,7 @@ import (
 // CheckProfile returns fault.Invalid unless a profile of that name can be written to an ini text: a name like a key's,
 // of more than one character, because the Go client library passes over shorter ones.
 func CheckProfile(profile string) error {
-	if !isName(profile) {
+	if !IsName(profile) {
 		return malformedName("profile")
 	}
 	if len(profile) == 1 {

@@ -21,7 +21,7 @@ func (c Credential) writeManifest(b *bytes.Buffer, profile string) {
 }
 
 // objectName turns a name into a DNS subdomain (RFC 1123 section 2.1), as Kubernetes wants its objects named: lower case,
-// hyphens for underscores, and no label that is empty or has a hyphen at an end. What isName lets through begins with a
+// hyphens for underscores, and no label that is empty or has a hyphen at an end. What IsName lets through begins with a
 // letter or digit, so something is always left.
 func objectName(name string) string {
 	var labels []string

@@ -140,7 +140,7 @@ func (e *entry) credential() (Credential, error) {
 		Server:          e.values[server],
 		Datasets:        e.datasets,
 	}
-	if isName(e.name) {
+	if IsName(e.name) {
 		c.Name = e.name
 	}
 	if err := c.Validate(); err != nil {
@@ -186,7 +186,7 @@ func profileNames(entries []*entry) string {
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = "(one with an unusual name)"
-		if isName(e.name) {
+		if IsName(e.name) {
 			names[i] = fmt.Sprintf("%q", e.name)
 		}
 	}
