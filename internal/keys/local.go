@@ -1,0 +1,245 @@
+package keys
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"keyctl/internal/access"
+	"keyctl/internal/audit"
+	"keyctl/internal/credential"
+	"keyctl/internal/envelope"
+	"keyctl/internal/fault"
+)
+
+// Local is the Service on a Store: every rule stands here, once. It acts for one caller.
+type Local struct {
+	store   Store
+	storeID string
+	keyring envelope.Keyring
+	chain   audit.Chain
+	caller  Operator
+	env     Env
+}
+
+var _ Service = (*Local)(nil)
+
+// Env is what Local takes from the world outside.
+type Env struct {
+	Now    func() time.Time
+	Rand   io.Reader
+	OSUser string // names the local operator at Init, and stands in the audit log when it is somebody else
+}
+
+// Init fills an empty store in one transaction: its identity, a keyring wrapped by the master key, an operator named
+// after the OS user with the role of owner, and the first audit record. exists: the store was filled before.
+func Init(ctx context.Context, store Store, master envelope.MasterKey, env Env) error {
+	storeID, err := drawID("st_", env.Rand)
+	if err != nil {
+		return err
+	}
+	operatorID, err := drawID("op_", env.Rand)
+	if err != nil {
+		return err
+	}
+	keyring, err := envelope.DrawKeyring(env.Rand)
+	if err != nil {
+		return err
+	}
+	wrapped, err := keyring.Wrap(master, storeID)
+	if err != nil {
+		return err
+	}
+	return store.Update(ctx, func(tx Tx) error {
+		if _, err := tx.Meta(); !fault.Is(err, fault.NoStore) {
+			return either(err, fault.New(fault.Exists, "the store is initialised already"))
+		}
+		now := Instant(env.Now())
+		owner := Operator{ID: operatorID, Name: env.OSUser, Role: access.Owner, CreatedAt: now}
+		meta := Meta{StoreID: storeID, CreatedAt: now, CheckValue: master.CheckValue(storeID), Keyring: wrapped}
+		if err := tx.PutMeta(meta); err != nil {
+			return err
+		}
+		if err := tx.PutOperator(owner); err != nil {
+			return err
+		}
+		l := newLocal(store, meta, keyring, owner, env)
+		c := &change{Tx: tx, l: l, now: now}
+		c.note("init", audit.Object{Type: "store", ID: storeID})
+		return c.writeAudit()
+	})
+}
+
+// Open makes a Service of an initialised store. It checks the master key before anything else and writes nothing.
+// no_store: Init never completed. master_key_wrong: it is not this store's key. store_damaged: the key is right and the
+// keyring does not open. forbidden: there is nobody to act for.
+func Open(ctx context.Context, store Store, master envelope.MasterKey, env Env) (*Local, error) {
+	var meta Meta
+	var operators []Operator
+	err := store.View(ctx, func(tx Tx) (err error) {
+		if meta, err = tx.Meta(); err != nil {
+			return err
+		}
+		operators, err = tx.Operators()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := master.Check(meta.StoreID, meta.CheckValue); err != nil {
+		return nil, err
+	}
+	keyring, err := envelope.Unwrap(master, meta.StoreID, meta.Keyring)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := localOperator(operators, env.OSUser)
+	if err != nil {
+		return nil, err
+	}
+	return newLocal(store, meta, keyring, caller, env), nil
+}
+
+// localOperator is who acts on a store on this machine: the operator named after the OS user, or else the owner that
+// init made, for a store may be carried to a machine where its owner has another login name. Who can open the file and
+// its master key could do anything by hand anyway.
+func localOperator(operators []Operator, osUser string) (Operator, error) {
+	for _, o := range operators {
+		if o.Name == osUser {
+			return o, nil
+		}
+	}
+	for _, o := range operators {
+		if o.Role == access.Owner {
+			return o, nil
+		}
+	}
+	return Operator{}, fault.New(fault.Forbidden, "the store has no operator to act for")
+}
+
+func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator, env Env) *Local {
+	return &Local{
+		store: store, storeID: meta.StoreID, keyring: keyring, caller: caller, env: env,
+		chain: audit.NewChain(keyring.AuditKey(), meta.StoreID),
+	}
+}
+
+// Operator is who the Service acts for.
+func (l *Local) Operator() Operator { return l.caller }
+
+// view runs fn on one consistent state, with the instant at which it is judged.
+func (l *Local) view(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
+	return l.store.View(ctx, func(tx Tx) error { return fn(tx, Instant(l.env.Now())) })
+}
+
+// update runs fn as one change: time is taken once, after the wait for other writers; what time has ended meanwhile is
+// tidied first; and what fn noted goes into the audit log in the same transaction.
+func (l *Local) update(ctx context.Context, fn func(c *change) error) error {
+	return l.store.Update(ctx, func(tx Tx) error {
+		c := &change{Tx: tx, l: l, now: Instant(l.env.Now())}
+		if err := c.sweep(); err != nil {
+			return err
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+		return c.writeAudit()
+	})
+}
+
+// change is a transaction of Local: the store's Tx, the instant, and the audit events it will leave.
+type change struct {
+	Tx
+	l      *Local
+	now    time.Time
+	events []audit.Event
+}
+
+// note plans an audit record of something done. detail holds names and values in turn.
+func (c *change) note(action string, object audit.Object, detail ...string) {
+	c.noteOutcome(action, object, audit.OK, detail...)
+}
+
+func (c *change) noteOutcome(action string, object audit.Object, outcome audit.Outcome, detail ...string) {
+	e := c.event(action, object, outcome)
+	for pair := range slices.Chunk(detail, 2) {
+		e.Detail[pair[0]] = pair[1]
+	}
+	c.events = append(c.events, e)
+}
+
+func (c *change) event(action string, object audit.Object, outcome audit.Outcome) audit.Event {
+	e := audit.Event{
+		At: c.now, Actor: audit.Actor{ID: c.l.caller.ID, Name: c.l.caller.Name},
+		Action: action, Object: object, Outcome: outcome, Detail: map[string]string{},
+	}
+	if c.l.env.OSUser != c.l.caller.Name {
+		e.Detail["os_user"] = c.l.env.OSUser
+	}
+	return e
+}
+
+// writeAudit appends the noted events to the chain. It comes last in the transaction: if it fails, nothing happened.
+func (c *change) writeAudit() error {
+	if len(c.events) == 0 {
+		return nil
+	}
+	head, err := c.AuditHead()
+	if fault.Is(err, fault.NotFound) {
+		head, err = c.l.chain.Genesis(), nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range c.events {
+		var record audit.Record
+		if record, head, err = c.l.chain.Append(head, e); err != nil {
+			return err
+		}
+		if err := c.AppendAudit(record, head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keyObject(k Key) audit.Object { return audit.Object{Type: "key", ID: k.ID, Name: k.Name} }
+
+func datasetObject(d Dataset) audit.Object {
+	return audit.Object{Type: "dataset", ID: d.ID, Name: d.Name}
+}
+
+func primaryKeyObject(k PrimaryKey) audit.Object {
+	return audit.Object{Type: "primary_key", ID: k.ID, Name: k.Name}
+}
+
+func operatorObject(o Operator) audit.Object {
+	return audit.Object{Type: "operator", ID: o.ID, Name: o.Name}
+}
+
+// drawID draws an identifier: a prefix that tells what it names, and 22 base62 characters (131 bits).
+func drawID(prefix string, random io.Reader) (string, error) {
+	return credential.DrawID(random, prefix)
+}
+
+// The places of sealed values: a value moved to another row or column does not open.
+func signingKeySlot(accessKeyID string) envelope.Slot {
+	return envelope.Slot{Table: "credentials", Row: accessKeyID, Column: "signing_key"}
+}
+
+func seedSlot(operatorID string) envelope.Slot {
+	return envelope.Slot{Table: "second_factors", Row: operatorID, Column: "seed"}
+}
+
+func primaryKeySlot(id string, version uint32) envelope.Slot {
+	return envelope.Slot{Table: "primary_key_versions", Row: id + "/" + formatUint(version), Column: "sealed"}
+}
+
+// either returns err if there is one, otherwise the fallback.
+func either(err, fallback error) error {
+	if err != nil {
+		return err
+	}
+	return fallback
+}
