@@ -1,0 +1,151 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+const datasetColumns = `datasets.id, datasets.name, datasets.description, datasets.type, datasets.algorithm,
+	datasets.primary_key_id, datasets.created_at, datasets.created_by, datasets.deleted_at, datasets.first_key_id,
+	datasets.own_primary_key`
+
+// scanDataset reads datasetColumns and whatever a query selects after them.
+func scanDataset(row scan, more ...any) (keys.Dataset, error) {
+	var d keys.Dataset
+	err := row(append([]any{
+		&d.ID, &d.Name, &d.Description, &d.Type, &d.Algorithm, &d.PrimaryKeyID, instant{&d.CreatedAt}, &d.CreatedBy,
+		instant{&d.DeletedAt}, &d.FirstKeyID, &d.OwnPrimaryKey,
+	}, more...)...)
+	if err == nil && d.Type != keys.Unstructured && d.Type != keys.Structured {
+		err = fmt.Errorf("an unknown dataset type %q", string(d.Type))
+	}
+	return d, err
+}
+
+func datasetRow(row scan) (r keys.DatasetRecord, err error) {
+	r.Dataset, err = scanDataset(row, &r.PrimaryKey)
+	return r, err
+}
+
+const selectDataset = `SELECT ` + datasetColumns + `, primary_keys.name FROM datasets
+	JOIN primary_keys ON primary_keys.id = datasets.primary_key_id `
+
+// Dataset implements keys.Tx.
+func (t *tx) Dataset(id string) (keys.DatasetRecord, error) {
+	return t.datasetRecord(id, selectDataset+`WHERE datasets.id = $1`)
+}
+
+// DatasetByName implements keys.Tx.
+func (t *tx) DatasetByName(name string) (keys.DatasetRecord, error) {
+	return t.datasetRecord(name, selectDataset+`WHERE datasets.name = $1 AND datasets.deleted_at IS NULL`)
+}
+
+func (t *tx) datasetRecord(ref, query string) (keys.DatasetRecord, error) {
+	found, err := list(t, datasetRow, query, ref)
+	if err != nil {
+		return keys.DatasetRecord{}, err
+	}
+	if len(found) == 0 {
+		return keys.DatasetRecord{}, fault.New(fault.NotFound, "no dataset %q", ref)
+	}
+	return found[0], t.addKeyNames(found[:1])
+}
+
+// Datasets implements keys.Tx.
+func (t *tx) Datasets(after string, limit int) ([]keys.DatasetRecord, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	found, err := list(t, datasetRow,
+		selectDataset+`WHERE datasets.deleted_at IS NULL AND datasets.name > $1 ORDER BY datasets.name LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	return found, t.addKeyNames(found)
+}
+
+// addKeyNames adds the names of the attached keys, with one query for all datasets.
+func (t *tx) addKeyNames(records []keys.DatasetRecord) error {
+	ids := make([]string, len(records))
+	at := make(map[string]*keys.DatasetRecord, len(records))
+	for i := range records {
+		ids[i], at[records[i].ID] = records[i].ID, &records[i]
+	}
+	names, err := listIn(t, namePair, `SELECT key_datasets.dataset_id, keys.name FROM key_datasets
+		JOIN keys ON keys.id = key_datasets.key_id
+		WHERE key_datasets.dataset_id IN (%s) AND keys.deleted_at IS NULL`, ids)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		record, err := owner(t, at, n[0])
+		if err != nil {
+			return err
+		}
+		record.Keys = append(record.Keys, n[1])
+	}
+	for i := range records {
+		slices.Sort(records[i].Keys)
+	}
+	return nil
+}
+
+// namePair reads the id of one thing and the name of another that hangs on it.
+func namePair(row scan) (pair [2]string, err error) {
+	err = row(&pair[0], &pair[1])
+	return pair, err
+}
+
+// PutDataset implements keys.Tx. not_found: there is no such Primary Key.
+func (t *tx) PutDataset(d keys.Dataset) error {
+	_, err := t.exec(`INSERT INTO datasets (id, name, description, type, algorithm, primary_key_id, created_at, created_by,
+			deleted_at, first_key_id, own_primary_key)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, type = excluded.type,
+			algorithm = excluded.algorithm, primary_key_id = excluded.primary_key_id, created_at = excluded.created_at,
+			created_by = excluded.created_by, deleted_at = excluded.deleted_at, first_key_id = excluded.first_key_id,
+			own_primary_key = excluded.own_primary_key`,
+		d.ID, d.Name, d.Description, string(d.Type), d.Algorithm, d.PrimaryKeyID, micros(d.CreatedAt), d.CreatedBy,
+		optionalMicros(d.DeletedAt), d.FirstKeyID, number(d.OwnPrimaryKey))
+	switch {
+	case isTaken(err):
+		return fault.New(fault.Exists, "there is a dataset %q already", d.Name).WithCause(err)
+	case isDangling(err):
+		return fault.New(fault.NotFound, "no Primary Key %q", d.PrimaryKeyID).WithCause(err)
+	}
+	return err
+}
+
+// RemoveDataset implements keys.Tx. not_found: there is no such dataset. still_attached: a key, even a deleted one, is
+// attached to it.
+func (t *tx) RemoveDataset(id string) error {
+	removed, err := t.exec(`DELETE FROM datasets WHERE id = $1`, id)
+	switch {
+	case isDangling(err):
+		return fault.New(fault.StillAttached, "keys are attached to the dataset %q", id).WithCause(err)
+	case err == nil && removed == 0:
+		return fault.New(fault.NotFound, "no dataset %q", id)
+	}
+	t.wiped = t.wiped || err == nil
+	return err
+}
+
+// Attach implements keys.Tx. not_found: there is no such key or dataset.
+func (t *tx) Attach(datasetID, keyID string, at time.Time) (bool, error) {
+	attached, err := t.exec(`INSERT INTO key_datasets (key_id, dataset_id, attached_at) VALUES ($1, $2, $3)
+		ON CONFLICT (key_id, dataset_id) DO NOTHING`, keyID, datasetID, micros(at))
+	if isDangling(err) {
+		return false, fault.New(fault.NotFound, "no key %q, or no dataset %q", keyID, datasetID).WithCause(err)
+	}
+	return attached > 0, err
+}
+
+// Detach implements keys.Tx.
+func (t *tx) Detach(datasetID, keyID string) (bool, error) {
+	detached, err := t.exec(`DELETE FROM key_datasets WHERE key_id = $1 AND dataset_id = $2`, keyID, datasetID)
+	return detached > 0, err
+}

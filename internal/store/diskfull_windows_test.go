@@ -1,0 +1,3 @@
+package store
+
+func limitFileSize(int64) error { return nil }

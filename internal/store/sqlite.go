@@ -1,0 +1,327 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"keyctl/internal/fault"
+)
+
+const (
+	// applicationID marks a file as a keyctl store: "kctl" at offset 68 of the header.
+	applicationID = 0x6B63746C
+
+	beginView   = "BEGIN DEFERRED"
+	beginUpdate = "BEGIN IMMEDIATE" // takes the write lock before anything is read (threats R31)
+
+	// lockWait is how long SQLite itself waits for a lock. It is short: DB.run retries with random pauses, and notices
+	// between two attempts that its context has ended.
+	lockWait = 150 * time.Millisecond
+	// patientWait serves work outside DB.run: upgrades and copies.
+	patientWait = 5 * time.Second
+
+	maxReaders = 4
+)
+
+// purpose says what a connection is for.
+type purpose string
+
+const (
+	forReading purpose = "reading" // refuses every statement that would write
+	forWriting purpose = "writing"
+	forRepair  purpose = "repair" // like forWriting, but leaves the journal mode as it finds it
+)
+
+// dsn names a store file for the driver. Durability comes from WAL with synchronous=FULL (threats R41); the other settings
+// distrust the file: no functions or views with side effects from its schema, no unchecked cells, no mapped memory.
+func dsn(path string, use purpose, wait time.Duration) string {
+	pragmas := []string{
+		fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds()), "synchronous(FULL)", "foreign_keys(1)",
+		"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", "secure_delete(1)",
+	}
+	if use != forRepair {
+		pragmas = append(pragmas, "journal_mode(WAL)")
+	}
+	query := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_defensive": {"1"}, "_pragma": pragmas}
+	if use == forReading {
+		query.Set("_query_only", "1")
+	}
+	slashed := filepath.ToSlash(path)
+	if !strings.HasPrefix(slashed, "/") {
+		slashed = "/" + slashed // a Windows drive
+	}
+	return (&url.URL{Scheme: "file", Path: slashed, RawQuery: query.Encode()}).String()
+}
+
+// openEngine prepares a handle whose connections go to the file. It keeps no idle connections: pool does.
+func openEngine(path string, use purpose, wait time.Duration) (*sql.DB, error) {
+	connector, err := sqlite.NewConnector(dsn(path, use, wait))
+	if err != nil {
+		return nil, err
+	}
+	engine := sql.OpenDB(connector)
+	engine.SetMaxIdleConns(-1)
+	return engine, nil
+}
+
+// connection is one connection with the statements prepared on it. It serves one transaction at a time.
+type connection struct {
+	raw        *sql.Conn
+	statements map[string]*sql.Stmt
+	broken     bool // it is not to be used again
+}
+
+func (c *connection) statement(query string) (*sql.Stmt, error) {
+	if s := c.statements[query]; s != nil {
+		return s, nil
+	}
+	s, err := c.raw.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	c.statements[query] = s
+	return s, nil
+}
+
+func (c *connection) exec(query string) error {
+	s, err := c.statement(query)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(context.Background())
+	return err
+}
+
+// truncateLog moves the whole write-ahead log into the file and empties it, and reports whether it could: a reader of an
+// older state prevents it.
+func (c *connection) truncateLog() bool {
+	var blocked, pages, moved int
+	err := c.raw.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&blocked, &pages, &moved)
+	return err == nil && blocked == 0
+}
+
+func (c *connection) close() error {
+	for _, s := range c.statements {
+		_ = s.Close()
+	}
+	return c.raw.Close()
+}
+
+// pool holds up to a number of connections to one file. They are opened when they are first needed.
+type pool struct {
+	path  string
+	use   purpose
+	slots chan struct{}
+
+	mu     sync.Mutex
+	engine *sql.DB // nil until the first connection, and once closed
+	closed bool
+	idle   []*connection
+}
+
+func newPool(path string, use purpose, size int) *pool {
+	return &pool{path: path, use: use, slots: make(chan struct{}, size)}
+}
+
+// take waits for a free connection, or opens one. put gives it back.
+func (p *pool) take(ctx context.Context, limit <-chan time.Time) (*connection, error) {
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		select {
+		case p.slots <- struct{}{}:
+		case <-limit:
+			return nil, storeBusy(p.path)
+		case <-ctx.Done():
+			return nil, explain(p.path, ctx.Err())
+		}
+	}
+	c, err := p.connect(ctx)
+	if err != nil {
+		<-p.slots
+		return nil, explain(p.path, err)
+	}
+	return c, nil
+}
+
+func (p *pool) connect(ctx context.Context) (*connection, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, fault.New(fault.Internal, "the store %q is closed", p.path)
+	}
+	if last := len(p.idle) - 1; last >= 0 {
+		c := p.idle[last]
+		p.idle = p.idle[:last]
+		return c, nil
+	}
+	if p.engine == nil {
+		engine, err := openEngine(p.path, p.use, lockWait)
+		if err != nil {
+			return nil, err
+		}
+		p.engine = engine
+	}
+	raw, err := p.engine.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{raw: raw, statements: map[string]*sql.Stmt{}}, nil
+}
+
+func (p *pool) put(c *connection) {
+	p.mu.Lock()
+	if c.broken {
+		_ = c.close()
+	} else {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	<-p.slots
+}
+
+// close waits for the connections in use and closes all.
+func (p *pool) close() error {
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+	defer func() {
+		for range cap(p.slots) {
+			<-p.slots
+		}
+	}()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	var err error
+	for _, c := range p.idle {
+		err = errors.Join(err, c.close())
+	}
+	p.idle = nil
+	if p.engine != nil {
+		err = errors.Join(err, p.engine.Close())
+		p.engine = nil
+	}
+	return err
+}
+
+// Causes by which the files of SQL recognise a refused constraint; both come with a general message that the caller of the
+// statement, who knows what was refused, replaces.
+var (
+	errTaken    = errors.New("a unique name or id is taken")
+	errDangling = errors.New("something refers to a row that is not there")
+)
+
+// code returns the driver's extended result code, 0 for other errors.
+func code(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
+
+// isBusy reports whether another process's lock was in the way, so that the same may succeed a moment later.
+func isBusy(err error) bool {
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
+		return true
+	}
+	return false
+}
+
+func isConstraint(err error) bool { return code(err)&0xff == sqlite3.SQLITE_CONSTRAINT }
+
+// durabilityUnknown reports whether a failed COMMIT may nevertheless be found after a restart. A write that failed is
+// not among the reasons: the frame that completes a transaction is the last one written to the log, so without it the
+// transaction is void. That makes a full disk, a used-up quota and a file size limit plain failures.
+func durabilityUnknown(err error) bool {
+	c := code(err)
+	return c&0xff == sqlite3.SQLITE_IOERR && c != sqlite3.SQLITE_IOERR_WRITE
+}
+
+// explain turns an error of the driver into a fault, in the one place that knows the driver. Faults, nil and a cancelled
+// context are returned as they are.
+func explain(path string, err error) error {
+	switch {
+	case err == nil, fault.From(err) != nil:
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Unavailable, "the work on the store %q timed out", path).WithCause(err)
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, driver.ErrBadConn):
+		return fault.New(fault.Unavailable, "the store %q cannot be reached", path).WithCause(err)
+	}
+	if e := explainExtended(path, code(err)); e != nil {
+		return e.WithCause(err)
+	}
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
+		return storeBusy(path).WithCause(err)
+	case sqlite3.SQLITE_FULL:
+		return fault.New(fault.Unavailable, "no space left for the store %q; nothing was changed", path).WithCause(err)
+	case sqlite3.SQLITE_READONLY:
+		return fault.New(fault.Unavailable, "the store %q cannot be written to; nothing was changed", path).
+			WithHint("its file or folder is read-only").WithCause(err)
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
+		return fault.New(fault.Unavailable, "the store %q cannot be opened", path).
+			WithHint("its folder must be writable, also for reading").WithCause(err)
+	case sqlite3.SQLITE_IOERR:
+		return fault.New(fault.Unavailable, "the disk under the store %q reports an error", path).WithCause(err)
+	case sqlite3.SQLITE_NOMEM:
+		return fault.New(fault.Unavailable, "not enough memory to work on the store %q", path).WithCause(err)
+	case sqlite3.SQLITE_INTERRUPT:
+		return fault.New(fault.Unavailable, "the work on the store %q was interrupted", path).WithCause(err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR:
+		// SQLITE_ERROR: every statement here is fixed and tested, so a table or column that is not there means that the
+		// file's schema is not what its version says.
+		return storeDamaged(path).WithCause(err)
+	}
+	return fmt.Errorf("store %q: %w", path, err)
+}
+
+// explainExtended knows the codes that mean something else than the group they belong to.
+func explainExtended(path string, code int) *fault.Error {
+	switch code {
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID:
+		return &fault.Error{Code: fault.Exists, Message: errTaken.Error()}
+	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+		return &fault.Error{Code: fault.Internal, Message: errDangling.Error()}
+	case sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA,
+		sqlite3.SQLITE_CONSTRAINT_DATATYPE: // the schema was damaged: what is stored here has the right types
+		return storeDamaged(path)
+	}
+	return nil
+}
+
+// isTaken and isDangling recognise the two refusals in what explain returned.
+func isTaken(err error) bool {
+	e := fault.From(err)
+	return e != nil && e.Code == fault.Exists && isConstraint(e.Cause)
+}
+
+func isDangling(err error) bool {
+	e := fault.From(err)
+	return e != nil && code(e.Cause) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
+func storeBusy(path string) *fault.Error {
+	return fault.New(fault.StoreBusy, "the store %q is busy with other writers", path).
+		WithHint("try again in a moment")
+}
+
+func storeDamaged(path string) *fault.Error {
+	return fault.New(fault.StoreDamaged, "the store %q is damaged", path).
+		WithHint("restore a backup: keyctl restore FILE")
+}

@@ -1,0 +1,174 @@
+// Package store is keys.Store in SQL: what keyctl administers, kept in one SQLite file.
+//
+// It remembers and decides nothing: rules are internal/keys, secrets arrive here sealed, times and states arrive as
+// values. Everything that is particular to SQLite is in sqlite.go, open.go, migrate.go and the backup files; the SQL in the
+// other files is what SQLite and PostgreSQL have in common. The package knows no key material and writes no log.
+package store
+
+import (
+	"context"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+// DefaultWait bounds the wait for other writers (threats R43).
+const DefaultWait = 5 * time.Second
+
+// Options are the parts of a store's opening that callers may choose. The zero value is right for keyctl itself.
+type Options struct {
+	// Wait bounds how long one View or Update waits for other processes; 0 means 5 s.
+	Wait time.Duration
+	// Warn is told about file modes that are accepted but should be closed. It may be nil.
+	Warn func(message string)
+
+	// migrations stands in for the embedded ones where a test plays a newer keyctl.
+	migrations fs.FS
+}
+
+func (o Options) wait() time.Duration {
+	if o.Wait > 0 {
+		return o.Wait
+	}
+	return DefaultWait
+}
+
+// DB is an open store. Its methods may be called from many goroutines; Close waits for running transactions.
+type DB struct {
+	path       string // as the user named it, made absolute
+	file       fileID // the file that was opened
+	wait       time.Duration
+	migrations fs.FS
+	newest     int64        // the version this program reads and writes
+	version    atomic.Int64 // the version the file has
+
+	readers *pool
+	writer  *pool
+	closed  atomic.Bool
+
+	// failed is set when the disk broke a promise about durability; from then on nothing is written (threats R45).
+	failed atomic.Pointer[fault.Error]
+	// wiped says that secrets were removed whose bytes may still be in the write-ahead log (threats R49).
+	wiped atomic.Bool
+}
+
+var _ keys.Store = (*DB)(nil)
+
+// Path returns the absolute path under which the store was opened.
+func (db *DB) Path() string { return db.path }
+
+// Close waits for running transactions and closes the store. The last process to close it leaves a single file. A second
+// Close does nothing.
+func (db *DB) Close() error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	err := db.readers.close()
+	if writerErr := db.writer.close(); err == nil {
+		err = writerErr
+	}
+	db.file.release()
+	return explain(db.path, err)
+}
+
+// View implements keys.Store. It also works on a store that waits for Migrate, as far as its tables reach: Meta always.
+func (db *DB) View(ctx context.Context, fn func(keys.Tx) error) error {
+	return db.view(ctx, func(t *tx) error { return fn(t) })
+}
+
+func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
+	return db.run(ctx, db.readers, func(c *connection) (busy bool, err error) {
+		t := &tx{ctx: ctx, db: db, conn: c}
+		defer t.rollback()
+		if err := t.begin(beginView); err != nil {
+			return t.busy, err
+		}
+		err = fn(t)
+		return t.busy, err
+	})
+}
+
+// Update implements keys.Store. Beyond its promises: a store whose file was replaced since it was opened is unavailable, as
+// is one whose disk failed to make an earlier change durable; outcome_unknown is that failure itself.
+func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
+	return db.run(ctx, db.writer, func(c *connection) (busy bool, err error) {
+		if failed := db.failed.Load(); failed != nil {
+			return false, failed
+		}
+		t := &tx{ctx: ctx, db: db, conn: c, writes: true}
+		defer t.rollback()
+		if err := t.begin(beginUpdate); err != nil {
+			return t.busy, err
+		}
+		if err := t.checkGround(); err != nil {
+			return t.busy, err
+		}
+		if err := fn(t); err != nil {
+			return t.busy, err
+		}
+		if err := t.commit(); err != nil {
+			return t.busy, err
+		}
+		if db.wiped.Load() {
+			db.wiped.Store(!c.truncateLog())
+		}
+		return false, nil
+	})
+}
+
+// run makes attempts with a connection of the pool, which is given back even when one panics.
+func (db *DB) run(ctx context.Context, p *pool, attempt func(*connection) (busy bool, err error)) error {
+	return retry(ctx, db.path, db.wait, func(limit <-chan time.Time) (busy bool, err error) {
+		c, err := p.take(ctx, limit)
+		if err != nil {
+			return isBusy(err), err
+		}
+		defer p.put(c)
+		return attempt(c)
+	})
+}
+
+// retry makes one attempt after another until one is not busy or the wait is over: then it is store_busy. The pauses are
+// random, so that processes which collided once do not collide again.
+func retry(ctx context.Context, path string, wait time.Duration, attempt func(limit <-chan time.Time) (busy bool, err error)) error {
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	for {
+		busy, err := attempt(limit.C)
+		if !busy {
+			return err
+		}
+		pause := time.NewTimer(time.Duration(1+rand.IntN(20)) * time.Millisecond)
+		select {
+		case <-pause.C:
+		case <-limit.C:
+			return storeBusy(path).WithCause(err)
+		case <-ctx.Done():
+			return explain(path, ctx.Err())
+		}
+	}
+}
+
+// checkGround makes sure, under the write lock, that what is about to be written to is still the store: a restore may have
+// put another file in its place, and a newer keyctl may have upgraded it.
+func (t *tx) checkGround() error {
+	info, err := os.Stat(t.db.path)
+	if err != nil || !os.SameFile(info, t.db.file.info) {
+		return fault.New(fault.Unavailable, "the store %q was replaced while it was open", t.db.path).
+			WithHint("run the command again; restart a server").WithCause(err)
+	}
+	version, err := t.schemaVersion()
+	if err != nil {
+		return err
+	}
+	t.db.version.Store(version)
+	if version < t.db.newest {
+		return fault.New(fault.Internal, "the store %q must be upgraded before it is written to", t.db.path)
+	}
+	return t.db.checkNotNewer(version)
+}

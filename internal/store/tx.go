@@ -1,0 +1,289 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyctl/internal/fault"
+)
+
+// tx is one transaction; it implements keys.Tx. Statements are prepared once for each connection and kept.
+//
+// No statement is interrupted half-way when the context ends, COMMIT least of all, so that what happened is always known:
+// the context is looked at before each statement.
+type tx struct {
+	ctx    context.Context
+	db     *DB
+	conn   *connection
+	writes bool
+
+	open  bool
+	busy  bool  // a statement met another process's lock: the whole transaction is to run again
+	err   error // the first error after which this transaction must not be committed
+	wiped bool  // secrets were removed
+}
+
+// begin opens the transaction.
+func (t *tx) begin(statement string) error {
+	if err := t.ctx.Err(); err != nil {
+		return t.fail(err)
+	}
+	if err := t.conn.exec(statement); err != nil {
+		return t.fail(err)
+	}
+	t.open = true
+	return nil
+}
+
+// rollback ends the transaction if it is still open. A connection that cannot even do that is not used again.
+func (t *tx) rollback() {
+	if !t.open {
+		return
+	}
+	t.open = false
+	if err := t.conn.exec("ROLLBACK"); err != nil {
+		t.conn.broken = true
+	}
+}
+
+// commit makes the transaction durable. When the disk fails in the middle of that, nobody knows what a restart will find:
+// outcome_unknown, and the store takes no more writes in this process, because the system may have dropped the pages it
+// could not write while a second attempt would report success.
+func (t *tx) commit() error {
+	if t.err != nil {
+		return t.err
+	}
+	if err := t.ctx.Err(); err != nil {
+		return t.fail(err)
+	}
+	if t.wiped {
+		t.db.wiped.Store(true)
+	}
+	err := t.conn.exec("COMMIT")
+	if err == nil {
+		t.open = false
+		return nil
+	}
+	if durabilityUnknown(err) {
+		t.db.failed.Store(fault.New(fault.Unavailable, "the disk under the store %q failed; nothing more is written", t.db.path).
+			WithHint("check the disk, then start keyctl again").WithCause(err))
+		return fault.New(fault.OutcomeUnknown, "the disk failed while the store %q made a change durable", t.db.path).
+			WithHint("check the disk, then look whether the change is there").WithCause(err)
+	}
+	return t.fail(err)
+}
+
+// fail explains an error of the database and remembers what it means for the transaction. A refused constraint leaves the
+// transaction usable; anything else dooms it, also if its function goes on.
+func (t *tx) fail(err error) error {
+	if isBusy(err) {
+		t.busy = true
+	}
+	explained := explain(t.db.path, err)
+	if t.err == nil && !isConstraint(err) {
+		t.err = explained
+	}
+	return explained
+}
+
+// statement prepares a query, or finds it prepared.
+func (t *tx) statement(query string) (*sql.Stmt, error) {
+	switch {
+	case !t.open:
+		return nil, fault.New(fault.Internal, "a transaction was used after its end")
+	case t.ctx.Err() != nil:
+		return nil, t.fail(t.ctx.Err())
+	}
+	s, err := t.conn.statement(query)
+	if err != nil {
+		return nil, t.fail(err)
+	}
+	return s, nil
+}
+
+// exec runs a statement that writes and returns how many rows it touched.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	if !t.writes {
+		return 0, fault.New(fault.Internal, "a view of the store tried to write")
+	}
+	s, err := t.statement(query)
+	if err != nil {
+		return 0, err
+	}
+	result, err := s.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, t.fail(err)
+	}
+	touched, err := result.RowsAffected()
+	if err != nil {
+		return 0, t.fail(err)
+	}
+	return touched, nil
+}
+
+// scan reads the columns of the current row, as sql.Rows.Scan does.
+type scan func(columns ...any) error
+
+// list runs a query and reads each row. Content that cannot be read is store_damaged.
+func list[T any](t *tx, read func(scan) (T, error), query string, args ...any) ([]T, error) {
+	s, err := t.statement(query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.QueryContext(context.Background(), args...)
+	if err != nil {
+		return nil, t.fail(err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := read(rows.Scan)
+		if err != nil {
+			return nil, storeDamaged(t.db.path).WithCause(err)
+		}
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, t.fail(err)
+	}
+	return all, nil
+}
+
+// first is list for at most one row; found reports whether there was one.
+func first[T any](t *tx, read func(scan) (T, error), query string, args ...any) (v T, found bool, err error) {
+	all, err := list(t, read, query, args...)
+	if err != nil || len(all) == 0 {
+		return v, false, err
+	}
+	return all[0], true, nil
+}
+
+// integer reads the only column of a row.
+func integer(row scan) (n int64, err error) {
+	err = row(&n)
+	return n, err
+}
+
+// maxIn is the longest IN list. The lengths in between come in few sizes, so that there are few statements to prepare.
+const maxIn = 1000
+
+// listIn runs a query that contains "IN (%s)" for the ids, in as many pieces as needed. Ids are distinct.
+func listIn[T any](t *tx, read func(scan) (T, error), query string, ids []string) ([]T, error) {
+	var all []T
+	for piece := range slices.Chunk(ids, maxIn) {
+		size := 1
+		for size < len(piece) {
+			size *= 10
+		}
+		var marks strings.Builder
+		args := make([]any, 0, size)
+		for i := range size {
+			marks.WriteString(",$" + strconv.Itoa(i+1))
+			args = append(args, piece[min(i, len(piece)-1)]) // the last id again and again fills the list
+		}
+		some, err := list(t, read, fmt.Sprintf(query, marks.String()[1:]), args...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// owner finds the record that a row hangs on. A damaged index leads to rows that were not asked for.
+func owner[T any](t *tx, records map[string]*T, id string) (*T, error) {
+	if record := records[id]; record != nil {
+		return record, nil
+	}
+	return nil, storeDamaged(t.db.path).WithCause(errors.New("an index and its table disagree"))
+}
+
+// micros is a time as it is stored: UTC microseconds.
+func micros(at time.Time) int64 { return at.UnixMicro() }
+
+// optionalMicros stores the zero time as NULL.
+func optionalMicros(at time.Time) any {
+	if at.IsZero() {
+		return nil
+	}
+	return at.UnixMicro()
+}
+
+// The years that RFC 3339 can write. A time outside cannot have been stored by keyctl, and could not be shown.
+var (
+	earliestMicros = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+	latestMicros   = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - 1
+)
+
+// instant reads a stored time; NULL is the zero time.
+type instant struct{ at *time.Time }
+
+// Scan implements sql.Scanner.
+func (i instant) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*i.at = time.Time{}
+		return nil
+	case int64:
+		if v < earliestMicros || v > latestMicros {
+			return errors.New("a time outside the years 1 to 9999")
+		}
+		*i.at = time.UnixMicro(v).UTC()
+		return nil
+	}
+	return fmt.Errorf("a time stored as %T", value)
+}
+
+// document reads a value stored as JSON; NULL leaves it alone.
+type document struct{ into any }
+
+// Scan implements sql.Scanner.
+func (d document) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case string:
+		return json.Unmarshal([]byte(v), d.into)
+	}
+	return fmt.Errorf("a document stored as %T", value)
+}
+
+// optionalJSON stores a nil pointer as NULL.
+func optionalJSON[T any](v *T) (any, error) {
+	if v == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// optionalBytes stores nothing as NULL.
+func optionalBytes(b []byte) any {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+// number stores a claim as 0 or 1, which both engines keep alike.
+func number(claim bool) int64 {
+	if claim {
+		return 1
+	}
+	return 0
+}
+
+// optionalText stores the empty text as NULL.
+func optionalText(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
