@@ -1,0 +1,48 @@
+package cmd
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"keyctl/internal/keys"
+	"keyctl/internal/term"
+)
+
+func newDatasets(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "datasets",
+		Short: "Create datasets and say which keys reach them",
+		Long: `A dataset is a named set of data that keys may encrypt and decrypt, under one Primary Key. Any number of keys reach the same
+dataset; a key reaches at most one unstructured dataset.`,
+	}
+	c.AddCommand(newDatasetsList(a), newDatasetsShow(a), newDatasetsCreate(a), newDatasetsEdit(a), newDatasetsDelete(a),
+		newDatasetsAttach(a), newDatasetsDetach(a))
+	return c
+}
+
+// datasetShape says how datasets are shown.
+var datasetShape = shape[keys.DatasetView]{
+	id:   func(d keys.DatasetView) string { return d.ID },
+	name: func(d keys.DatasetView) string { return d.Name },
+	columns: []column[keys.DatasetView]{
+		{"NAME", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Name) }},
+		{"TYPE", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(string(d.Type)) }},
+		{"ALGORITHM", true, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Algorithm) }},
+		{"PRIMARY KEY", true, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.PrimaryKey) }},
+		{"KEYS", true, func(_ *printer, d keys.DatasetView) term.Cell { return text(strings.Join(d.Keys, ",")) }},
+		{"CREATED", true, func(p *printer, d keys.DatasetView) term.Cell { return text(p.time(&d.CreatedAt)) }},
+	},
+	details: []column[keys.DatasetView]{
+		{"name", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Name) }},
+		{"id", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.ID) }},
+		{"description", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Description) }},
+		{"type", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(string(d.Type)) }},
+		{"algorithm", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Algorithm) }},
+		{"Primary Key", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.PrimaryKey) }},
+		{"keys", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(strings.Join(d.Keys, ", ")) }},
+		{"created", false, func(p *printer, d keys.DatasetView) term.Cell {
+			return text(p.time(&d.CreatedAt) + " by " + d.CreatedBy)
+		}},
+	},
+}

@@ -1,0 +1,265 @@
+package cmd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyctl/internal/credential"
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+// deliveryFlags say where a credential goes and in which format.
+type deliveryFlags struct {
+	format  string
+	profile string
+	out     string
+	replace bool
+	print   bool
+}
+
+func (d *deliveryFlags) add(f *pflag.FlagSet) {
+	f.Var(nonEmpty(&d.format), "format", "write the credential as text, env, dotenv, json, ini or k8s")
+	f.Var(nonEmpty(&d.profile), "profile", "profile of --format ini, name of --format k8s (default: the key's name)")
+	f.Var(nonEmpty(&d.out), "out", "write the credential to this new file, mode 0600, instead of standard output")
+	f.BoolVar(&d.replace, "replace", false, "let --out replace an old copy, once the new credential is proven")
+	f.BoolVar(&d.print, "print", false, "write the credential to standard output, also beside --out or under CI")
+}
+
+// sink is a place a credential goes to.
+type sink interface {
+	// prepare finds out, before anything is committed, what could go wrong later.
+	prepare() error
+	// fill hands the credential over, durably, before possession of it is proven.
+	fill(issued) error
+	// finish completes the hand-over after the proof.
+	finish() error
+	// abort takes back what fill did; after finish it does nothing.
+	abort()
+	// place names the sink in messages.
+	place() string
+}
+
+// issued is a credential on its way out.
+type issued struct {
+	cred     credential.Credential
+	previous *credential.Previous // what a roll makes of the old credential
+}
+
+// delivery is the way of one credential out of keyctl.
+type delivery struct {
+	sinks  []sink
+	stdout bool // secrets go to standard output
+}
+
+// planDelivery chooses the sinks by the flags, and the format by the flags and by who reads standard output. It refuses
+// what would print a secret where nobody asked for one. name is the key's, and the default profile.
+func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
+	screen, err := a.terminal()
+	if err != nil {
+		return nil, err
+	}
+	format, chosen, err := a.credentialFormat(f)
+	if err != nil {
+		return nil, err
+	}
+	d := &delivery{stdout: f.out == "" || f.print}
+	switch {
+	case f.replace && f.out == "":
+		return nil, fault.New(fault.Invalid, "--replace goes with --out").WithHint("name the file to replace with --out FILE")
+	case d.stdout && a.quiet:
+		return nil, fault.New(fault.Invalid, "with -q the credential would go nowhere").WithHint("choose a place for it with --out FILE")
+	case d.stdout && !screen.StdoutIsTerminal() && !chosen && !f.print && a.sys.Getenv("CI") != "":
+		return nil, fault.New(fault.Invalid, "under CI a credential is not printed by default: job logs keep it").
+			WithHint("choose --out FILE, or ask for it with --format env, -o json or --print")
+	}
+	if f.out != "" {
+		d.sinks = append(d.sinks, &fileSink{
+			path: f.out, format: cmp.Or(format, credential.Env), profile: cmp.Or(f.profile, name), replace: f.replace, warn: a.warn,
+		})
+	}
+	if d.stdout {
+		fallback := credential.Env
+		if screen.StdoutIsTerminal() {
+			fallback = credential.Text
+		}
+		d.sinks = append(d.sinks, &streamSink{w: a.sys.Stdout, format: cmp.Or(format, fallback), profile: f.profile, alone: len(d.sinks) == 0})
+	}
+	return d, nil
+}
+
+// credentialFormat reads --format, or -o where that names a format a credential has. chosen says that one was asked for.
+func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chosen bool, err error) {
+	if f.format != "" {
+		format, err = credential.ParseFormat(f.format)
+		return format, true, err
+	}
+	if _, err := a.config(); err != nil {
+		return "", false, err
+	}
+	switch {
+	case a.fields != "" || a.jq != "":
+		return "", false, fault.New(fault.Invalid, "a credential is written whole: --json and --jq do not apply").WithHint("use --format json")
+	case a.output == "json":
+		return credential.JSON, true, nil
+	case a.output != "table":
+		return "", false, fault.New(fault.Invalid, "a credential is not written as %s", a.output).
+			WithHint("use -o json, or --format text, env, dotenv, json, ini or k8s")
+	}
+	return "", false, nil
+}
+
+// issue carries a drawn credential from its commit to its proof (threats 4.3): commit it as pending, hand it over, prove
+// possession. A hand-over that fails withdraws it, so nothing the sinks did not take is ever live; and the old credential
+// of a roll outlives every failure before the proof.
+func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d *delivery, commit func(keys.Offer) (keys.Pending, error)) (keys.Proven, error) {
+	defer d.abort()
+	if err := d.prepare(); err != nil {
+		return keys.Proven{}, err
+	}
+	cred, offer, err := drawn.wait(ctx)
+	if err != nil {
+		return keys.Proven{}, err
+	}
+	pending, err := commit(offer)
+	if err != nil {
+		return keys.Proven{}, err
+	}
+	cred.Name, cred.Datasets = pending.Name, pending.Datasets
+	a.tell("committed %s of key %q as pending", cred.AccessKeyID, cred.Name)
+	if err := d.fill(issued{cred, pending.Previous}); err != nil {
+		return keys.Proven{}, a.withdraw(ctx, service, cred, err)
+	}
+	if ctx.Err() != nil {
+		return keys.Proven{}, a.withdraw(ctx, service, cred, ctx.Err())
+	}
+	proven, err := a.prove(ctx, service, cred, pending)
+	switch {
+	case fault.Is(err, fault.OutcomeUnknown):
+		d.keep()
+		return proven, err
+	case err != nil:
+		return proven, a.withdraw(ctx, service, cred, err)
+	}
+	a.tell("proved possession of %s", cred.AccessKeyID)
+	return proven, d.finish()
+}
+
+// withdraw ends a pending credential that was not handed over or not proven, and words why.
+func (a *app) withdraw(ctx context.Context, service keys.Service, cred credential.Credential, why error) error {
+	err := service.Withdraw(context.WithoutCancel(ctx), cred.AccessKeyID)
+	if err != nil {
+		a.warn(fmt.Sprintf("the pending credential %s could not be withdrawn and lapses in %d minutes", cred.AccessKeyID, int(keys.PendingFor.Minutes())))
+	}
+	return why
+}
+
+// proofRetry is the pause between two attempts to prove.
+const proofRetry = 100 * time.Millisecond
+
+// prove shows the store that the credential is in hand. An attempt that the store could not answer is repeated as long as
+// --timeout allows; a proof may be repeated safely.
+func (a *app) prove(ctx context.Context, service keys.Service, cred credential.Credential, pending keys.Pending) (keys.Proven, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return keys.Proven{}, err
+	}
+	proof := credential.Proof(cred.SigningKey, pending.KeyID, cred.AccessKeyID, pending.Challenge)
+	for deadline := time.Now().Add(cfg.Timeout); ; {
+		proven, err := service.Prove(ctx, cred.AccessKeyID, proof)
+		if err == nil || !fault.CodeOf(err).Retryable() {
+			return proven, err
+		}
+		if !time.Now().Before(deadline) || ctx.Err() != nil {
+			return proven, fault.New(fault.OutcomeUnknown, "the credential %s of key %q was delivered, but whether it is active is not known", cred.AccessKeyID, pending.Name).
+				WithHint("`keyctl keys show %s` tells; if it is not, `keyctl keys activate --from FILE` within %d minutes", pending.Name, int(keys.PendingFor.Minutes())).
+				WithCause(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(proofRetry):
+		}
+	}
+}
+
+func (d *delivery) prepare() error {
+	for _, s := range d.sinks {
+		if err := s.prepare(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *delivery) fill(i issued) error {
+	for _, s := range d.sinks {
+		if err := s.fill(i); err != nil {
+			return undelivered(i.cred, s, err)
+		}
+	}
+	return nil
+}
+
+func undelivered(cred credential.Credential, s sink, err error) error {
+	reason := "it went away"
+	if f := fault.From(err); f != nil {
+		reason = f.Message
+	} else if !errors.Is(err, syscall.EPIPE) {
+		reason = err.Error()
+	}
+	return fault.New(fault.Undelivered, "the credential %s of key %q could not be delivered to %s: %s", cred.AccessKeyID, cred.Name, s.place(), reason).
+		WithHint("nothing was activated; run the command again").WithCause(err)
+}
+
+func (d *delivery) finish() error {
+	for i, s := range d.sinks {
+		if err := s.finish(); err != nil {
+			return err
+		}
+		d.sinks[i] = done{s}
+	}
+	return nil
+}
+
+// keep leaves what was handed over where it is.
+func (d *delivery) keep() {
+	for i, s := range d.sinks {
+		d.sinks[i] = done{s}
+	}
+}
+
+// abort takes back what was handed over, unless finish or keep was called.
+func (d *delivery) abort() {
+	for _, s := range d.sinks {
+		s.abort()
+	}
+}
+
+// done is a sink that has nothing left to take back.
+type done struct{ sink }
+
+func (done) abort() {}
+
+// render writes a credential in a format.
+func (i issued) render(format credential.Format, profile string) ([]byte, error) {
+	var b bytes.Buffer
+	if format == credential.JSON {
+		encoded, err := encodeJSON(credential.Document{Credential: i.cred, Previous: i.previous})
+		if err != nil {
+			return nil, err
+		}
+		err = json.Indent(&b, encoded, "", "  ")
+		b.WriteByte('\n')
+		return b.Bytes(), err
+	}
+	err := i.cred.Write(&b, format, credential.WriteOptions{Profile: profile})
+	return b.Bytes(), err
+}

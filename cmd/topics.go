@@ -1,0 +1,108 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// newTopics makes the help topics: commands that only have a text.
+func newTopics() []*cobra.Command {
+	return []*cobra.Command{
+		{Use: "exit-codes", Short: "What keyctl's exit statuses mean", Long: exitCodesTopic()},
+		{Use: "environment", Short: "Environment variables and configuration", Long: environmentTopic},
+		{Use: "formatting", Short: "Output formats, fields and filters", Long: formattingTopic},
+		{Use: "secrets", Short: "How secrets are handled, and how to hand them over", Long: secretsTopic},
+	}
+}
+
+// exitCodesTopic writes the one table of exit statuses.
+func exitCodesTopic() string {
+	var b strings.Builder
+	b.WriteString("keyctl tells how it went by its exit status, and the kind of failure by a code, which -o json prints on standard error.\n\n")
+	for _, e := range exits {
+		fmt.Fprintf(&b, "  %3d  %s\n", e.status, e.meaning)
+		for _, code := range e.codes {
+			fmt.Fprintf(&b, "       %s\n", code)
+		}
+	}
+	b.WriteString("\nWith -o json a failure is one object on standard error:\n" +
+		`  {"error":{"code":…,"message":…,"hint":…,"request_id":…,"retryable":…}}`)
+	return b.String()
+}
+
+const environmentTopic = `A flag wins over the environment, that over the context in use, that over the rest of the configuration file, and that over the
+defaults.
+
+  KEYCTL_STORE             the store: sqlite:PATH
+  KEYCTL_MASTER_KEY        the master key itself (weak: other processes of yours can read the environment)
+  KEYCTL_MASTER_KEY_FILE   the file that holds the master key
+  KEYCTL_CONTEXT           the context to work in
+  KEYCTL_OUTPUT            the output format, as -o
+  KEYCTL_NO_INPUT          set to anything but 0 or false: never ask
+  KEYCTL_OTP               an authenticator code
+  NO_COLOR                 set to anything: no colour
+  CLICOLOR_FORCE           set to anything but 0: colour even where there is no terminal
+  CI                       set to anything: a credential is printed only where it is asked for
+  XDG_CONFIG_HOME          holds keyctl/config.yaml and keyctl/master.key (default ~/.config)
+  XDG_DATA_HOME            holds keyctl/keyctl.db (default ~/.local/share)
+
+The configuration file is keyctl/config.yaml in XDG_CONFIG_HOME. Everything in it is optional:
+
+  store: sqlite:/srv/keyctl/keyctl.db
+  master-key: file:/srv/secrets/keyctl.key
+  default-grace: 24h          # what a roll without --expire does where nobody can be asked
+  otp-command: op item get keyctl --otp
+  output: table
+  color: auto
+  timeout: 30s
+  context: staging            # the context in use
+  contexts:
+    staging:
+      store: sqlite:/srv/keyctl/staging.db
+      master-key: file:/srv/secrets/staging.key
+
+A master key comes from file:PATH, env:VARIABLE or command:COMMAND; the command prints it, from a vault or a key management
+service.`
+
+const formattingTopic = `-o chooses the form of the answer:
+
+  table   for people; times are relative on a terminal, RFC 3339 in UTC elsewhere (the default)
+  json    one object; lists are {"items":[…],"next_cursor":…}
+  jsonl   one object a line
+  yaml    as json
+  csv     one column a field, lists joined by semicolons
+  name    names, one a line; -q writes ids
+
+Field names are stable: fields are added, never renamed or removed. Missing values are null; times are RFC 3339 in UTC.
+
+--json FIELDS keeps only these fields, --jq EXPRESSION filters the JSON:
+
+  keyctl keys list --json name,state
+  keyctl keys list --jq '.items[] | select(.state == "expired").name'
+
+A list is whole unless --limit cuts it; next_cursor, passed with --cursor, goes on where the page ended.
+Durations are a number and a unit: 30m, 24h, 7d, 2w, 90d. Dates are 2027-01-31 (00:00 UTC) or RFC 3339.`
+
+const secretsTopic = `A credential leaves keyctl once, when it is made. It goes to standard output, or with --out to a new file of mode 0600, in the
+format that --format names:
+
+  env      export NAME='value' lines, for a shell (the default where there is no terminal)
+  dotenv   NAME=value lines
+  ini      a profile of the client libraries' credentials file
+  json     one object, also with -o json
+  k8s      a Kubernetes Secret
+  text     for reading (the default on a terminal)
+
+The variables are those that the client libraries read: UBIQ_ACCESS_KEY_ID, UBIQ_SECRET_SIGNING_KEY and
+UBIQ_SECRET_CRYPTO_ACCESS_KEY.
+
+Nothing is activated before it was delivered: a full disk or a reader that went away leaves no key behind, and exit status 11.
+A credential cannot be shown again. If it is lost, roll the key, or delete it and create another.
+
+Secrets are never values of flags. A code may be (--otp), because it is spent at once; a file (--otp-file), a command
+(--otp-command) or the prompt are better.
+
+keyctl draws credentials on this machine. The secret crypto access key is not stored anywhere by keyctl: who loses it needs a new
+key, and the data stays readable through other keys of the dataset.`
