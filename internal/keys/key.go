@@ -75,6 +75,12 @@ type KeyRecord struct {
 	Datasets []Dataset
 }
 
+// lapsed reports whether the key was never active and no proof can come any more: reads then treat it as absent.
+func (r KeyRecord) lapsed(now time.Time) bool {
+	waiting := r.Pending != nil && r.Pending.State(now) == CredentialPending
+	return r.ActivatedAt.IsZero() && r.DeletedAt.IsZero() && !waiting
+}
+
 // KeyView is what keyctl says about a key. Its JSON is a stable interface: fields are added, never renamed or removed.
 // Nothing in it is secret.
 type KeyView struct {

@@ -314,7 +314,7 @@ func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []str
 			return err
 		}
 		for _, ref := range refs {
-			rec, err := findKey(c, ref)
+			rec, err := findKey(c, ref, c.now)
 			if err != nil {
 				return err
 			}

@@ -14,8 +14,17 @@ const minPrefix = 6
 // maxCandidates is how many keys an ambiguous prefix lists.
 const maxCandidates = 10
 
-// findKey resolves a KEY argument; see Service for its forms.
-func findKey(tx Tx, ref string) (KeyRecord, error) {
+// findKey resolves a KEY argument; see Service for its forms. A key that lapsed is not there, also before a write tidies
+// it away.
+func findKey(tx Tx, ref string, now time.Time) (KeyRecord, error) {
+	rec, err := lookUpKey(tx, ref)
+	if err == nil && rec.lapsed(now) {
+		return KeyRecord{}, noKey(ref)
+	}
+	return rec, err
+}
+
+func lookUpKey(tx Tx, ref string) (KeyRecord, error) {
 	rec, err := tx.KeyByName(ref)
 	if !fault.Is(err, fault.NotFound) {
 		return rec, err

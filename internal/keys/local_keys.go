@@ -19,7 +19,7 @@ const recentUse = 7 * 24 * time.Hour
 func (l *Local) Key(ctx context.Context, ref string) (KeyView, error) {
 	var view KeyView
 	err := l.view(ctx, func(tx Tx, now time.Time) error {
-		rec, err := findKey(tx, ref)
+		rec, err := findKey(tx, ref, now)
 		view = rec.View(now)
 		return err
 	})
@@ -120,7 +120,7 @@ func (l *Local) CheckEdit(ctx context.Context, ref string, edit KeyEdit) ([]neti
 
 // edited finds a key and applies an edit to it, in memory. It names the fields that changed.
 func edited(tx Tx, ref string, edit KeyEdit, now time.Time) (KeyRecord, []string, error) {
-	rec, err := findKey(tx, ref)
+	rec, err := findKey(tx, ref, now)
 	if err != nil {
 		return rec, nil, err
 	}
@@ -303,7 +303,7 @@ func (l *Local) DisableKey(ctx context.Context, ref string, compromised bool) (K
 func (l *Local) switchKey(ctx context.Context, ref, action string, apply func(k *Key, now time.Time) (bool, error), detail ...string) (KeyView, error) {
 	var view KeyView
 	err := l.update(ctx, func(c *change) error {
-		rec, err := findKey(c, ref)
+		rec, err := findKey(c, ref, c.now)
 		if err != nil {
 			return err
 		}
@@ -326,7 +326,7 @@ func (l *Local) switchKey(ctx context.Context, ref, action string, apply func(k 
 func (l *Local) DeleteKey(ctx context.Context, ref string) (KeyView, error) {
 	var view KeyView
 	err := l.update(ctx, func(c *change) error {
-		rec, err := findKey(c, ref)
+		rec, err := findKey(c, ref, c.now)
 		if err != nil {
 			return err
 		}

@@ -86,7 +86,9 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 	if _, err := path.Match(f.NameGlob, ""); err != nil {
 		return KeyPage{}, fault.New(fault.Invalid, "%q is not a name pattern", f.NameGlob).WithHint("use * and ?, as in web-*")
 	}
-	page := KeyPage{Order: f.Order, Descending: f.Descending, Limit: limit + 1, Deleted: slices.Contains(f.States, KeyDeleted)}
+	page := KeyPage{
+		Order: f.Order, Descending: f.Descending, Limit: limit + 1, Deleted: slices.Contains(f.States, KeyDeleted), Rolled: f.InGrace,
+	}
 	if f.selective() {
 		page.Limit = max(page.Limit, scanBatch)
 	}
@@ -119,7 +121,7 @@ func (f KeyFilter) selective() bool {
 
 // matches decides whether the filter lets a key through.
 func (f KeyFilter) matches(rec KeyRecord, now time.Time) bool {
-	if len(f.States) > 0 && !slices.Contains(f.States, rec.State(now)) {
+	if rec.lapsed(now) || len(f.States) > 0 && !slices.Contains(f.States, rec.State(now)) {
 		return false
 	}
 	for name, value := range f.Labels {

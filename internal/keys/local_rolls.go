@@ -25,7 +25,7 @@ func (l *Local) CheckRoll(ctx context.Context, ref string, terms *RollTerms) (Ke
 
 // rollable finds a key and checks that it may be rolled on these terms (nil: any).
 func rollable(tx Tx, ref string, terms *RollTerms, now time.Time) (KeyRecord, error) {
-	rec, err := findKey(tx, ref)
+	rec, err := findKey(tx, ref, now)
 	if err != nil {
 		return rec, err
 	}
@@ -114,7 +114,7 @@ func (l *Local) RollOf(ctx context.Context, ref string) (RollView, error) {
 
 // lastRoll finds a key and describes its last roll.
 func lastRoll(tx Tx, ref string, now time.Time) (KeyRecord, RollView, error) {
-	rec, err := findKey(tx, ref)
+	rec, err := findKey(tx, ref, now)
 	if err != nil {
 		return rec, RollView{}, err
 	}
@@ -147,7 +147,7 @@ func (r KeyRecord) roll(old Credential, now time.Time) RollView {
 
 // inGrace finds an active key whose old credential still works.
 func inGrace(tx Tx, ref string, now time.Time) (KeyRecord, error) {
-	rec, err := findKey(tx, ref)
+	rec, err := findKey(tx, ref, now)
 	if err != nil {
 		return rec, err
 	}

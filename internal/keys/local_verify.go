@@ -28,7 +28,7 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 	if q.Key == "" {
 		return l.judgeCredential(tx, q, now)
 	}
-	rec, err := findKey(tx, q.Key)
+	rec, err := findKey(tx, q.Key, now)
 	if err != nil {
 		return Verdict{}, err
 	}

@@ -140,6 +140,7 @@ type KeyPage struct {
 	Limit      int
 	Deleted    bool   // tombstones of keys that were active once, too
 	DatasetID  string // only keys attached to it; empty: all
+	Rolled     bool   // only keys with a rolled credential whose end no write has noticed yet
 }
 
 // KeyPosition is a place in an order: behind the key with these values. Only the one the order needs is used, and the id.

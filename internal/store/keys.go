@@ -243,6 +243,9 @@ func keysQuery(page keys.KeyPage, few bool) (query string, args []any, err error
 	default:
 		conditions += " AND EXISTS (SELECT 1 FROM key_datasets WHERE key_id = keys.id AND dataset_id = " + mark(page.DatasetID) + ")"
 	}
+	if page.Rolled {
+		conditions += " AND id IN (SELECT key_id FROM credentials WHERE grace_until IS NOT NULL AND ended_at IS NULL)"
+	}
 	kinds := []string{liveKeys}
 	if page.Deleted {
 		kinds = append(kinds, pastKeys)

@@ -310,6 +310,10 @@ func TestKeyRecords(t *testing.T) {
 		want := keys.KeyRecord{Key: k, Current: &current, Grace: &grace, Pending: &pending, Datasets: datasets}
 		diff(t, "Key()", view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.Key(k.ID) }), want)
 		diff(t, "Keys()", view(t, s, allKeys), []keys.KeyRecord{want, {Key: testKey(2)}})
+		rolled := view(t, s, func(tx keys.Tx) ([]keys.KeyRecord, error) {
+			return tx.Keys(keys.KeyPage{Order: keys.OrderName, Limit: 10, Rolled: true})
+		})
+		diff(t, "Keys() of rolled keys", rolled, []keys.KeyRecord{want})
 	})
 }
 

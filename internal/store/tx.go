@@ -172,7 +172,7 @@ func integer(row scan) (n int64, err error) {
 }
 
 // maxIn is the longest IN list. The lengths in between come in few sizes, so that there are few statements to prepare.
-const maxIn = 1000
+const maxIn = 100
 
 // listIn runs a query that contains "IN (%s)" for the ids, in as many pieces as needed. Ids are distinct.
 func listIn[T any](t *tx, read func(scan) (T, error), query string, ids []string) ([]T, error) {
