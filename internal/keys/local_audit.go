@@ -36,7 +36,7 @@ func (l *Local) AuditRecords(ctx context.Context, filter AuditFilter) (Page[Audi
 	}
 	var after int64
 	if filter.Cursor != "" {
-		if err := decodeCursor(filter.Cursor, &after); err != nil {
+		if err := decodeCursor("audit", filter.Cursor, &after); err != nil {
 			return page, err
 		}
 	}
@@ -51,7 +51,7 @@ func (l *Local) AuditRecords(ctx context.Context, filter AuditFilter) (Page[Audi
 				return true, nil
 			}
 			if len(page.Items) == limit {
-				next := encodeCursor(page.Items[limit-1].Record.Seq)
+				next := encodeCursor("audit", page.Items[limit-1].Record.Seq)
 				page.NextCursor = &next
 				return false, nil
 			}

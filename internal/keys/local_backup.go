@@ -50,8 +50,9 @@ func (l *Local) Restored(ctx context.Context, backup AuditHeadView) error {
 // purgePending ends every pending credential, as time would.
 func (c *change) purgePending() error {
 	for {
-		// Seen from the end of their time, pending credentials are stale like any other left behind.
-		stale, err := c.Stale(c.now.Add(PendingFor+time.Microsecond), c.now.Add(-RetiredFor), sweepLimit)
+		// Seen from the end of all time, pending credentials are stale like any other left behind. From now it would not
+		// do: the backup may come from a machine whose clock was ahead.
+		stale, err := c.Stale(latest, c.now.Add(-RetiredFor), sweepLimit)
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,11 @@ package keys
 import (
 	"context"
 	"fmt"
-	"keyctl/internal/audit"
+	"slices"
 	"strconv"
 	"time"
 
+	"keyctl/internal/audit"
 	"keyctl/internal/fault"
 )
 
@@ -34,7 +35,7 @@ func (l *Local) Dataset(ctx context.Context, name string) (DatasetView, error) {
 func (l *Local) Datasets(ctx context.Context, cursor string, limit int) (Page[DatasetView], error) {
 	var page Page[DatasetView]
 	err := l.view(ctx, func(tx Tx, _ time.Time) (err error) {
-		page, err = pageByName(cursor, limit, tx.Datasets, DatasetRecord.View, func(d DatasetRecord) string { return d.Name })
+		page, err = pageByName("datasets", cursor, limit, tx.Datasets, DatasetRecord.View, func(d DatasetRecord) string { return d.Name })
 		return err
 	})
 	return page, err
@@ -208,16 +209,12 @@ func (l *Local) EditDataset(ctx context.Context, name string, edit DatasetEdit) 
 		if err := edit.apply(&d.Dataset); err != nil {
 			return err
 		}
-		var fields []string
-		for field, changed := range map[string]bool{
-			"name": d.Name != before.Name, "description": d.Description != before.Description, "algorithm": d.Algorithm != before.Algorithm,
-		} {
-			if changed {
-				fields = append(fields, field)
-			}
-		}
 		view = d.View()
-		c.noteEdit("datasets.edit", datasetObject(d.Dataset), sorted(fields))
+		c.noteEdit("datasets.edit", datasetObject(d.Dataset), slices.Concat(
+			difference("name", before.Name, d.Name),
+			difference("description", before.Description, d.Description),
+			difference("algorithm", before.Algorithm, d.Algorithm),
+		))
 		return nameTaken(c.PutDataset(d.Dataset), "dataset", d.Name)
 	})
 	return view, err
@@ -297,6 +294,12 @@ func (l *Local) DetachKeys(ctx context.Context, dataset string, refs []string) (
 	return l.linkKeys(ctx, "datasets.detach", dataset, refs, func(c *change, d Dataset, rec KeyRecord) (bool, error) {
 		if rec.State(c.now) == KeyDeleted {
 			return false, stateError(rec.Key, KeyDeleted)
+		}
+		if d.FirstKeyID == rec.ID { // taken apart, neither goes with the other
+			d.FirstKeyID = ""
+			if err := c.PutDataset(d); err != nil {
+				return false, err
+			}
 		}
 		return c.Detach(d.ID, rec.ID)
 	})

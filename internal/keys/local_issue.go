@@ -17,6 +17,7 @@ const challengeBytes = 32
 
 // CreateKey implements Service.
 func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) {
+	request.ExpiresAt = Instant(request.ExpiresAt)
 	if err := request.validate(Instant(l.env.Now())); err != nil {
 		return Pending{}, err
 	}
@@ -58,6 +59,9 @@ func (r NewKey) validate(now time.Time) error {
 		return err
 	}
 	if err := validateLabels(r.Labels); err != nil {
+		return err
+	}
+	if err := encodable(r.ExpiresAt); err != nil {
 		return err
 	}
 	if reached(r.ExpiresAt, now) {

@@ -73,7 +73,7 @@ func sorted(list []string) []string {
 func (l *Local) EditKey(ctx context.Context, ref string, edit KeyEdit) (KeyView, error) {
 	var view KeyView
 	err := l.update(ctx, func(c *change) error {
-		rec, fields, err := edited(c, ref, edit, c.now)
+		rec, changed, err := edited(c, ref, edit, c.now)
 		if err != nil {
 			return err
 		}
@@ -81,19 +81,27 @@ func (l *Local) EditKey(ctx context.Context, ref string, edit KeyEdit) (KeyView,
 			return nameTaken(err, "key", rec.Name)
 		}
 		view = rec.View(c.now)
-		c.noteEdit("keys.edit", keyObject(rec.Key), fields)
+		c.noteEdit("keys.edit", keyObject(rec.Key), changed)
 		return nil
 	})
 	return view, err
 }
 
-// noteEdit records an edit with the fields it touched, or as a no-op when it touched none.
-func (c *change) noteEdit(action string, object audit.Object, fields []string) {
-	if len(fields) == 0 {
+// noteEdit records an edit with what it changed, or as a no-op when it changed nothing.
+func (c *change) noteEdit(action string, object audit.Object, changed []string) {
+	if len(changed) == 0 {
 		c.noteOutcome(action, object, audit.NoOp)
 		return
 	}
-	c.note(action, object, "fields", strings.Join(fields, " "))
+	c.note(action, object, changed...)
+}
+
+// difference describes a changed value for the audit log, as a name and what became of it; nothing if it is the same.
+func difference(name, before, after string) []string {
+	if before == after {
+		return nil
+	}
+	return []string{name, before + " -> " + after}
 }
 
 // CheckEdit implements Service.
@@ -118,7 +126,7 @@ func (l *Local) CheckEdit(ctx context.Context, ref string, edit KeyEdit) ([]neti
 	return shutOut, err
 }
 
-// edited finds a key and applies an edit to it, in memory. It names the fields that changed.
+// edited finds a key and applies an edit to it, in memory. It describes what changed.
 func edited(tx Tx, ref string, edit KeyEdit, now time.Time) (KeyRecord, []string, error) {
 	rec, err := findKey(tx, ref, now)
 	if err != nil {
@@ -135,10 +143,13 @@ func edited(tx Tx, ref string, edit KeyEdit, now time.Time) (KeyRecord, []string
 		return rec, nil, err
 	}
 	if edit.ExpiresAt != nil {
-		if !edit.ExpiresAt.IsZero() && !edit.ExpiresAt.After(now) {
-			return rec, nil, pastDate(*edit.ExpiresAt)
+		rec.ExpiresAt = Instant(*edit.ExpiresAt)
+		if err := encodable(rec.ExpiresAt); err != nil {
+			return rec, nil, err
 		}
-		rec.ExpiresAt = *edit.ExpiresAt
+		if reached(rec.ExpiresAt, now) {
+			return rec, nil, pastDate(rec.ExpiresAt)
+		}
 	}
 	if rec.IPRanges, err = edit.ranges(rec.IPRanges); err != nil {
 		return rec, nil, err
@@ -148,7 +159,7 @@ func edited(tx Tx, ref string, edit KeyEdit, now time.Time) (KeyRecord, []string
 			return rec, nil, err
 		}
 	}
-	return rec, changedFields(before, rec.Key), nil
+	return rec, changes(before, rec.Key), nil
 }
 
 // beyondWords reports whether the edit touches more than an expired key allows: its name, labels and description.
@@ -231,35 +242,30 @@ func nameTaken(err error, what, name string) error {
 	return err
 }
 
-func changedFields(before, after Key) []string {
-	var fields []string
-	for _, f := range []struct {
-		name    string
-		changed bool
-	}{
-		{"name", before.Name != after.Name},
-		{"description", before.Description != after.Description},
-		{"labels", !sameLabels(before.Labels, after.Labels)},
-		{"expires_at", !before.ExpiresAt.Equal(after.ExpiresAt)},
-		{"ip_ranges", !before.IPRanges.Equal(after.IPRanges)},
-	} {
-		if f.changed {
-			fields = append(fields, f.name)
-		}
-	}
-	return fields
+// changes describes what an edit did to a key, for the audit log.
+func changes(before, after Key) []string {
+	return slices.Concat(
+		difference("name", before.Name, after.Name),
+		difference("description", before.Description, after.Description),
+		difference("labels", labelsText(before.Labels), labelsText(after.Labels)),
+		difference("expires_at", expiryText(before.ExpiresAt), expiryText(after.ExpiresAt)),
+		difference("ip_ranges", before.IPRanges.String(), after.IPRanges.String()),
+	)
 }
 
-func sameLabels(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
+func labelsText(labels map[string]string) string {
+	pairs := make([]string, 0, len(labels))
+	for name, value := range labels {
+		pairs = append(pairs, name+"="+value)
 	}
-	for name, value := range a {
-		if other, ok := b[name]; !ok || other != value {
-			return false
-		}
+	return strings.Join(sorted(pairs), " ")
+}
+
+func expiryText(t time.Time) string {
+	if t.IsZero() {
+		return "never"
 	}
-	return true
+	return t.Format(time.RFC3339Nano)
 }
 
 // EnableKey implements Service.

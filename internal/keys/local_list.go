@@ -54,7 +54,7 @@ func selectKeys(tx Tx, filter KeyFilter, now time.Time) ([]KeyRecord, *string, e
 				continue
 			}
 			if len(matched) == limit {
-				next := encodeCursor(keyCursor{filter.Order, filter.Descending, page.Order.Position(matched[limit-1].Key)})
+				next := encodeCursor(filter.list(), keyCursor{filter.Order, filter.Descending, page.Order.Position(matched[limit-1].Key)})
 				return matched, &next, nil
 			}
 			matched = append(matched, rec)
@@ -103,7 +103,7 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 		return page, nil
 	}
 	var cursor keyCursor
-	if err := decodeCursor(f.Cursor, &cursor); err != nil {
+	if err := decodeCursor(f.list(), f.Cursor, &cursor); err != nil {
 		return page, err
 	}
 	if cursor.Order != f.Order || cursor.Descending != f.Descending {
@@ -149,6 +149,14 @@ func (f KeyFilter) matches(rec KeyRecord, now time.Time) bool {
 	return true
 }
 
+// list names the list that the filter's cursors belong to.
+func (f KeyFilter) list() string {
+	if f.InGrace {
+		return "rolls"
+	}
+	return "keys"
+}
+
 // keyCursor is what a key list's cursor holds: the order it belongs to and the last key before it.
 type keyCursor struct {
 	Order      KeyOrder    `json:"o"`
@@ -167,28 +175,36 @@ func pageLimit(limit int) (int, error) {
 	return limit, nil
 }
 
+// listCursor is a cursor as it is written: the list it belongs to, and a place in that.
+type listCursor struct {
+	List  string `json:"l"`
+	Place any    `json:"p"`
+}
+
 // encodeCursor writes a cursor: opaque to its bearer, not secret, and safe in a URL or a shell.
-func encodeCursor(cursor any) string {
-	encoded, err := json.Marshal(cursor)
+func encodeCursor(list string, place any) string {
+	encoded, err := json.Marshal(listCursor{list, place})
 	if err != nil {
 		panic("keys: a cursor does not encode: " + err.Error())
 	}
 	return base64.RawURLEncoding.EncodeToString(encoded)
 }
 
-func decodeCursor(text string, cursor any) error {
+// decodeCursor reads a cursor of the same list into place, a pointer. Any other text is invalid.
+func decodeCursor(list, text string, place any) error {
+	cursor := listCursor{Place: place}
 	encoded, err := base64.RawURLEncoding.DecodeString(text)
 	if err == nil {
-		err = json.Unmarshal(encoded, cursor)
+		err = json.Unmarshal(encoded, &cursor)
 	}
-	if err != nil {
+	if err != nil || cursor.List != list {
 		return fault.New(fault.Invalid, "not a cursor of this list").WithHint("pass next_cursor of the page before, unchanged")
 	}
 	return nil
 }
 
 // pageByName reads one page of a list that is ordered by a unique name, which is its cursor too.
-func pageByName[R, V any](cursor string, limit int, read func(after string, limit int) ([]R, error), view func(R) V, name func(R) string) (Page[V], error) {
+func pageByName[R, V any](list, cursor string, limit int, read func(after string, limit int) ([]R, error), view func(R) V, name func(R) string) (Page[V], error) {
 	var page Page[V]
 	limit, err := pageLimit(limit)
 	if err != nil {
@@ -196,7 +212,7 @@ func pageByName[R, V any](cursor string, limit int, read func(after string, limi
 	}
 	var after string
 	if cursor != "" {
-		if err := decodeCursor(cursor, &after); err != nil {
+		if err := decodeCursor(list, cursor, &after); err != nil {
 			return page, err
 		}
 	}
@@ -206,7 +222,7 @@ func pageByName[R, V any](cursor string, limit int, read func(after string, limi
 	}
 	if len(records) > limit {
 		records = records[:limit]
-		next := encodeCursor(name(records[limit-1]))
+		next := encodeCursor(list, name(records[limit-1]))
 		page.NextCursor = &next
 	}
 	page.Items = make([]V, len(records))

@@ -2,9 +2,9 @@ package keys
 
 import (
 	"context"
-	"keyctl/internal/audit"
 	"time"
 
+	"keyctl/internal/audit"
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
 )
@@ -33,7 +33,7 @@ func (l *Local) PrimaryKey(ctx context.Context, name string) (PrimaryKeyView, er
 func (l *Local) PrimaryKeys(ctx context.Context, cursor string, limit int) (Page[PrimaryKeyView], error) {
 	var page Page[PrimaryKeyView]
 	err := l.view(ctx, func(tx Tx, _ time.Time) (err error) {
-		page, err = pageByName(cursor, limit, tx.PrimaryKeys, PrimaryKeyRecord.View, func(k PrimaryKeyRecord) string { return k.Name })
+		page, err = pageByName("primary-keys", cursor, limit, tx.PrimaryKeys, PrimaryKeyRecord.View, func(k PrimaryKeyRecord) string { return k.Name })
 		return err
 	})
 	return page, err

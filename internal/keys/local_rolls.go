@@ -2,9 +2,9 @@ package keys
 
 import (
 	"context"
-	"keyctl/internal/audit"
 	"time"
 
+	"keyctl/internal/audit"
 	"keyctl/internal/fault"
 )
 
@@ -44,6 +44,10 @@ func rollable(tx Tx, ref string, terms *RollTerms, now time.Time) (KeyRecord, er
 // Roll implements Service.
 func (l *Local) Roll(ctx context.Context, request RollRequest) (Pending, error) {
 	if err := request.Offer.validate(); err != nil {
+		return Pending{}, err
+	}
+	request.Terms.Grace.At = Instant(request.Terms.Grace.At)
+	if err := encodable(request.Terms.Grace.At); err != nil {
 		return Pending{}, err
 	}
 	code := request.Code
@@ -164,6 +168,7 @@ func inGrace(tx Tx, ref string, now time.Time) (KeyRecord, error) {
 // ExtendRoll implements Service.
 func (l *Local) ExtendRoll(ctx context.Context, ref string, grace Grace, code string) (RollView, error) {
 	var view RollView
+	grace.At = Instant(grace.At)
 	if grace.For == 0 && grace.At.IsZero() {
 		return view, fault.New(fault.Invalid, "an extension needs a time to come").WithHint("to end the grace now, use `keyctl rolls finish`")
 	}
@@ -214,6 +219,9 @@ func (l *Local) FinishRoll(ctx context.Context, ref string) (RollView, error) {
 	var view RollView
 	err := l.update(ctx, func(c *change) error {
 		rec, before, err := lastRoll(c, ref, c.now)
+		if rec.State(c.now) == KeyDeleted && rec.ID != "" {
+			return stateError(rec.Key, KeyDeleted)
+		}
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, erro
 		return unknown, nil
 	}
 	rec, err := tx.Key(cred.KeyID)
-	if err != nil {
+	if err != nil || rec.lapsed(now) {
 		return unknown, err
 	}
 	verdict, err := weigh(tx, rec, cred, q, now)
