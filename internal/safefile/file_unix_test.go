@@ -199,8 +199,12 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		if err := stage(t, link, "content").CommitNew(); fault.CodeOf(err) != fault.Exists {
 			t.Errorf("CommitNew over a %s = %v, want code exists", name, err)
 		}
-		if err := stage(t, link, "content").CommitReplace(); fault.CodeOf(err) != fault.Forbidden {
+		staged := stage(t, link, "content")
+		if err := staged.CommitReplace(); fault.CodeOf(err) != fault.Forbidden {
 			t.Errorf("CommitReplace over a %s = %v, want code forbidden", name, err)
+		}
+		if err := staged.Discard(); err != nil {
+			t.Error(err)
 		}
 	}
 	wantContent(t, target, "untouched")

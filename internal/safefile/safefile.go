@@ -2,8 +2,8 @@
 // store, the configuration, credentials written with --out.
 //
 // It refuses files that somebody else could have written or could read, never writes a secret through a link, and never
-// leaves half of a file under the final name. It does not know what the files contain, does not lock them, and on
-// Windows does not inspect access control lists: there a file is as private as the folder it lies in.
+// leaves half of a file under the final name. It does not know what the files contain, and on Windows does not inspect
+// access control lists: there a file is as private as the folder it lies in.
 package safefile
 
 import (

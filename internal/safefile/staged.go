@@ -87,19 +87,30 @@ func (s *Staged) CommitNew() error {
 	return nil
 }
 
-// CommitReplace makes the file durable and puts it in the place of path, which need not exist. A link or anything else
-// that is no regular file is not replaced: fault.Forbidden. After an error the old file is untouched, but for
-// fault.OutcomeUnknown: the new one is in place, and a power loss may still bring back the old one.
-func (s *Staged) CommitReplace() error {
-	defer s.Discard()
-	// A link planted after this look is replaced, not followed: rename acts on the name itself.
+// CheckReplace tells early what CommitReplace would refuse: a link, or anything else that is no regular file, in the
+// place of the destination is fault.Forbidden.
+func (s *Staged) CheckReplace() error {
 	info, err := s.dir.Lstat(s.base)
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return Explain(s.path, err)
+	case !info.Mode().IsRegular():
 		return fault.New(fault.Forbidden, "%q is a link or no regular file, and is not replaced", s.path).
 			WithHint("name the file itself")
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Explain(s.path, err)
+	return nil
+}
+
+// CommitReplace makes the file durable and puts it in the place of path, which need not exist. A link or anything else
+// that is no regular file is not replaced: fault.Forbidden. After an error the old file is untouched, but for
+// fault.OutcomeUnknown: the new one is in place, and a power loss may still bring back the old one. After any other error
+// the new content waits at Temporary until Discard: it may be the only copy of something.
+func (s *Staged) CommitReplace() error {
+	// A link planted after this look is replaced, not followed: rename acts on the name itself.
+	if err := s.CheckReplace(); err != nil {
+		return err
 	}
 	if err := s.flush(); err != nil {
 		return err
@@ -107,6 +118,7 @@ func (s *Staged) CommitReplace() error {
 	if err := s.dir.Rename(s.temp, s.base); err != nil {
 		return Explain(s.path, err)
 	}
+	defer s.Discard()
 	if err := s.syncDir(); err != nil {
 		return fault.New(fault.OutcomeUnknown, "%q was replaced, but the change may not survive a power loss", s.path).
 			WithCause(err)

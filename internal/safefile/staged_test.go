@@ -143,8 +143,19 @@ func TestReplaceRefusesDirectory(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := stage(t, path, "content").CommitReplace(); fault.CodeOf(err) != fault.Forbidden {
+	staged := stage(t, path, "content")
+	if err := staged.CheckReplace(); fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("CheckReplace over a directory = %v, want code forbidden", err)
+	}
+	if err := staged.CommitReplace(); fault.CodeOf(err) != fault.Forbidden {
 		t.Errorf("CommitReplace over a directory = %v, want code forbidden", err)
+	}
+	// What could not be put in place may be the only copy: it stays until the caller is done with it.
+	if content, err := os.ReadFile(staged.Temporary()); err != nil || string(content) != "content" {
+		t.Errorf("after a failed CommitReplace Temporary holds %q, %v", content, err)
+	}
+	if err := staged.Discard(); err != nil {
+		t.Error(err)
 	}
 	wantOnly(t, dir, "sub")
 }
