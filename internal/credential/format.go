@@ -117,6 +117,9 @@ func (c Credential) format(f Format, profile string) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	if err := CheckProfile(f, profile); err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	switch f {
 	case Text:
@@ -136,20 +139,26 @@ func (c Credential) format(f Format, profile string) ([]byte, error) {
 		}
 		return append(text, '\n'), nil
 	case INI:
-		if err := CheckProfile(profile); err != nil {
-			return nil, err
-		}
 		c.writeSection(&b, profile)
 	case K8s:
-		if !IsName(profile) {
-			return nil, malformedName("profile")
-		}
 		c.writeManifest(&b, profile)
 	default:
 		_, err := ParseFormat(string(f))
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+// CheckProfile tells before a credential is drawn whether the format can write it under that profile: fault.Invalid. Of
+// the formats that have no profile, every one is right.
+func CheckProfile(f Format, profile string) error {
+	switch {
+	case f == INI:
+		return checkSectionName(profile)
+	case f == K8s && !IsName(profile):
+		return malformedName("profile")
+	}
+	return nil
 }
 
 // writeFields writes each value that is known, after the format's word for it, as the layout says.

@@ -10,9 +10,9 @@ import (
 	"keyctl/internal/fault"
 )
 
-// CheckProfile returns fault.Invalid unless a profile of that name can be written to an ini text: a name like a key's,
+// checkSectionName returns fault.Invalid unless a profile of that name can be written to an ini text: a name like a key's,
 // of more than one character, because the Go client library passes over shorter ones.
-func CheckProfile(profile string) error {
+func checkSectionName(profile string) error {
 	if !IsName(profile) {
 		return malformedName("profile")
 	}
@@ -59,6 +59,15 @@ func AppendINI(existing []byte, c Credential, profile string, replace bool) ([]b
 		return nil, errTooLong()
 	}
 	return []byte(result), nil
+}
+
+// CheckAppendINI tells, before there is a credential, how AppendINI would refuse a profile.
+func CheckAppendINI(existing []byte, profile string, replace bool) error {
+	if err := checkSectionName(profile); err != nil {
+		return err
+	}
+	_, err := insertion(string(existing), profile, replace)
+	return err
 }
 
 // insertion returns the place of the profile's section in an ini text: the one to replace, or the very end.

@@ -7,7 +7,9 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
+	"regexp"
 	"strings"
+	"sync"
 
 	"keyctl/internal/fault"
 )
@@ -157,6 +159,18 @@ func DecodeToken(kind Kind, s Secret) ([32]byte, error) {
 func ValidToken(kind Kind, s Secret) error {
 	_, err := DecodeToken(kind, s)
 	return err
+}
+
+// tokenInText finds what looks like a token of any kind in a text, also one that was cut short or mistyped.
+var tokenInText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`kc[a-z]_[0-9A-Za-z]{16,}`) })
+
+// MaskTokens returns text with every token in it masked but for its kind. It is for messages that repeat what somebody
+// typed: a secret gets pasted in the wrong place sooner or later.
+func MaskTokens(text string) string {
+	if !strings.Contains(text, "kc") {
+		return text
+	}
+	return tokenInText().ReplaceAllStringFunc(text, func(token string) string { return token[:4] + redacted })
 }
 
 // checksum returns the check digits of the text before them.

@@ -248,3 +248,20 @@ func BenchmarkDecodeToken(b *testing.B) {
 		}
 	}
 }
+
+// MaskTokens leaves nothing of a token but its kind, whatever stands around it, and leaves ordinary words alone.
+func TestR2_MaskTokens(t *testing.T) {
+	token := string(CryptoAccessKey) + strings.Repeat("aZ09", 12) + "x"
+	for text, want := range map[string]string{
+		token: "kcx_[redacted]",
+		`no key "` + token + `", and none "` + token[:30] + `"`: `no key "kcx_[redacted]", and none "kcx_[redacted]"`,
+		"--" + token + "=" + token:                              "--kcx_[redacted]=kcx_[redacted]",
+		"no key \"web-01\"":                                     "no key \"web-01\"",
+		"KCjl7G42bwGpyjKJyBsYiDf6 works, kc_files and kcs_ too": "KCjl7G42bwGpyjKJyBsYiDf6 works, kc_files and kcs_ too",
+		"": "",
+	} {
+		if got := MaskTokens(text); got != want {
+			t.Errorf("MaskTokens(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
