@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/safefile"
 )
@@ -46,12 +48,10 @@ var (
 	contextFields = []string{keyStore, keyMasterKey, keyDefaultGrace}
 )
 
-// contextName is what a context may be called: the form of all names in keyctl.
-var contextName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
 // printableField is what an unknown field must look like to be repeated in an error. It is too short for any secret
-// that keyctl makes.
-var printableField = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,31}$`)
+// that keyctl makes. Like the other expressions of this package it is compiled when it is needed: every command waits
+// for what happens at its start.
+var printableField = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,31}$`) })
 
 // readFile reads the configuration file. One that does not exist, or whose place is unknown, is empty.
 func readFile(path string) (document, error) {
@@ -154,14 +154,14 @@ func (d document) checkField(key *yaml.Node, known []string) error {
 	switch {
 	case key.Kind != yaml.ScalarNode:
 		return d.invalid(key.Line, "something that is not \"name: value\"")
-	case known == nil && !contextName.MatchString(key.Value):
+	case known == nil && !credential.IsName(key.Value):
 		return d.invalid(key.Line, "a context with a name that cannot be one").
 			WithHint("names are up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit")
 	case known == nil || slices.Contains(known, key.Value):
 		return nil
 	}
 	what := "an unknown field"
-	if printableField.MatchString(key.Value) {
+	if printableField().MatchString(key.Value) {
 		what = fmt.Sprintf("an unknown field %q", key.Value)
 	}
 	return d.invalid(key.Line, what).WithHint("known fields here: %s", strings.Join(known, ", "))
@@ -173,12 +173,12 @@ func (d document) invalid(line int, what string) *fault.Error {
 }
 
 // lineNumber finds the line in the messages of the YAML library, which has no other way to tell.
-var lineNumber = regexp.MustCompile(`\bline (\d+)\b`)
+var lineNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\bline (\d+)\b`) })
 
 // syntaxError leaves out the library's words, some of which repeat the text.
 func (d document) syntaxError(err error) error {
 	const hint = "a configuration file consists of lines like  timeout: 10s"
-	if m := lineNumber.FindStringSubmatch(err.Error()); m != nil {
+	if m := lineNumber().FindStringSubmatch(err.Error()); m != nil {
 		if line, convErr := strconv.Atoi(m[1]); convErr == nil {
 			return d.invalid(line, "not valid YAML").WithHint(hint)
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"sync"
 
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
@@ -26,8 +27,15 @@ const (
 	fromCommand = "command"
 )
 
-// masterKeyForm is roughly that of a master key. It is known here only to notice one in the wrong place.
-var masterKeyForm = regexp.MustCompile(`^kcm_[0-9A-Za-z]{32,}$`)
+// looksLikeMasterKey knows roughly the form of a master key, only to notice one in the wrong place.
+func looksLikeMasterKey(text string) bool {
+	rest, ok := strings.CutPrefix(text, "kcm_")
+	return ok && len(rest) >= 32 && !strings.ContainsFunc(rest, isNotBase62)
+}
+
+func isNotBase62(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
 
 // maxKeyBytes bounds what is read as a master key; a key is one short line.
 const maxKeyBytes = 4096
@@ -39,7 +47,7 @@ type MasterKeySource struct {
 	env   environment
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variableName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
 
 // parseMasterKey reads the text form of a source. Errors are fault.Invalid, and do not repeat the value: people paste
 // keys into places that want the name of one.
@@ -50,7 +58,7 @@ func parseMasterKey(text, source string) (MasterKeySource, error) {
 	}
 	kind, value, found := strings.Cut(text, ":")
 	switch {
-	case masterKeyForm.MatchString(text) || masterKeyForm.MatchString(value):
+	case looksLikeMasterKey(text) || looksLikeMasterKey(value):
 		return invalid("holds a master key, where the place to read it from belongs")
 	case kind == "keyring" && found:
 		return invalid("names a keyring; this version does not read the master key from one")
@@ -60,7 +68,7 @@ func parseMasterKey(text, source string) (MasterKeySource, error) {
 		return invalid("names nothing after the colon")
 	case kind != fromCommand && strings.ContainsFunc(value, isControl):
 		return invalid("contains control characters")
-	case kind == fromEnv && !variableName.MatchString(value):
+	case kind == fromEnv && !variableName().MatchString(value):
 		return invalid("does not name an environment variable")
 	}
 	return MasterKeySource{kind: kind, value: value}, nil
