@@ -17,6 +17,7 @@ import (
 type Local struct {
 	store   Store
 	storeID string
+	decoy   string // Meta.Decoy
 	keyring envelope.Keyring
 	chain   audit.Chain
 	caller  Operator
@@ -51,17 +52,24 @@ func Init(ctx context.Context, store Store, master envelope.MasterKey, env Env) 
 	if err != nil {
 		return err
 	}
+	decoy, err := drawDecoy(keyring, env.Rand)
+	if err != nil {
+		return err
+	}
 	return store.Update(ctx, func(tx Tx) error {
 		if _, err := tx.Meta(); !fault.Is(err, fault.NoStore) {
 			return either(err, fault.New(fault.Exists, "the store is initialised already"))
 		}
 		now := Instant(env.Now())
 		owner := Operator{ID: operatorID, Name: env.OSUser, Role: access.Owner, CreatedAt: now}
-		meta := Meta{StoreID: storeID, CreatedAt: now, CheckValue: master.CheckValue(storeID), Keyring: wrapped}
+		meta := Meta{StoreID: storeID, CreatedAt: now, CheckValue: master.CheckValue(storeID), Keyring: wrapped, Decoy: decoy.AccessKeyID}
 		if err := tx.PutMeta(meta); err != nil {
 			return err
 		}
 		if err := tx.PutOperator(owner); err != nil {
+			return err
+		}
+		if err := putDecoy(tx, decoy, owner, now); err != nil {
 			return err
 		}
 		l := newLocal(store, meta, keyring, owner, env)
@@ -120,7 +128,7 @@ func localOperator(operators []Operator, osUser string) (Operator, error) {
 
 func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator, env Env) *Local {
 	return &Local{
-		store: store, storeID: meta.StoreID, keyring: keyring, caller: caller, env: env,
+		store: store, storeID: meta.StoreID, decoy: meta.Decoy, keyring: keyring, caller: caller, env: env,
 		chain: audit.NewChain(keyring.AuditKey(), meta.StoreID),
 	}
 }

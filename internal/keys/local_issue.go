@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
@@ -18,7 +17,7 @@ const challengeBytes = 32
 // CreateKey implements Service.
 func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) {
 	request.ExpiresAt = Instant(request.ExpiresAt)
-	if err := request.validate(Instant(l.env.Now())); err != nil {
+	if err := request.validate(); err != nil {
 		return Pending{}, err
 	}
 	draw, err := l.drawFor(request, request.Offer)
@@ -31,6 +30,9 @@ func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) 
 		if err != nil || repeated != nil {
 			pending = value(repeated)
 			return err
+		}
+		if reached(request.ExpiresAt, c.now) {
+			return pastDate(request.ExpiresAt)
 		}
 		if err := c.freeKeyName(request.Name); err != nil {
 			return err
@@ -50,8 +52,8 @@ func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) 
 	return pending, err
 }
 
-// validate checks what needs no store.
-func (r NewKey) validate(now time.Time) error {
+// validate checks what needs neither store nor time.
+func (r NewKey) validate() error {
 	if err := ValidateName("key", r.Name); err != nil {
 		return err
 	}
@@ -63,9 +65,6 @@ func (r NewKey) validate(now time.Time) error {
 	}
 	if err := encodable(r.ExpiresAt); err != nil {
 		return err
-	}
-	if reached(r.ExpiresAt, now) {
-		return pastDate(r.ExpiresAt)
 	}
 	for i, name := range r.Datasets {
 		for _, other := range r.Datasets[:i] {

@@ -43,7 +43,7 @@ func selectKeys(tx Tx, filter KeyFilter, now time.Time) ([]KeyRecord, *string, e
 	if err != nil {
 		return nil, nil, err
 	}
-	matched := make([]KeyRecord, 0, min(limit, scanBatch))
+	var matched []KeyRecord
 	for {
 		records, err := tx.Keys(page)
 		if err != nil {

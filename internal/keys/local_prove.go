@@ -117,8 +117,8 @@ func (c *change) putInForce(rec KeyRecord, cred *Credential) error {
 		}
 		return c.PutCredential(*cred)
 	}
-	if rec.Current == nil {
-		return fault.New(fault.StoreDamaged, "the key %q is active and has no current credential", rec.Name)
+	if err := requireCurrent(rec); err != nil {
+		return err
 	}
 	if err := c.finishEarlier(rec, *cred.Terms); err != nil {
 		return err

@@ -99,6 +99,9 @@ func (l *Local) Rolls(ctx context.Context, cursor string, limit int) (Page[RollV
 		}
 		page = Page[RollView]{Items: make([]RollView, 0, len(records)), NextCursor: next}
 		for _, rec := range records {
+			if err := requireCurrent(rec); err != nil {
+				return err
+			}
 			page.Items = append(page.Items, rec.roll(*rec.Grace, now))
 		}
 		return nil
@@ -162,7 +165,16 @@ func inGrace(tx Tx, ref string, now time.Time) (KeyRecord, error) {
 		return rec, fault.New(fault.NotFound, "the key %q has no old credential that still works", rec.Name).
 			WithHint("`keyctl rolls list` shows the keys that have one")
 	}
-	return rec, nil
+	return rec, requireCurrent(rec)
+}
+
+// requireCurrent refuses a rolled key without a current credential, which no change leaves behind.
+func requireCurrent(rec KeyRecord) error {
+	if rec.Current == nil {
+		return fault.New(fault.StoreDamaged, "the key %q is active and has no current credential", rec.Name).
+			WithHint("restore the store from a backup")
+	}
+	return nil
 }
 
 // ExtendRoll implements Service.

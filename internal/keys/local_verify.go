@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"keyctl/internal/credential"
@@ -47,22 +48,23 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 }
 
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
-// same work (threats 4.6): an unknown id is compared with a secret that nobody has.
+// same work (threats 4.6).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
-	cred, err := tx.Credential(q.AccessKeyID)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return unknown, err
-	}
-	stored, err := l.signingKeyOrDecoy(cred)
+	cred, err := l.credentialOrDecoy(tx, q.AccessKeyID)
 	if err != nil {
 		return unknown, err
 	}
-	if !stored.Equal(q.SigningKey) || len(cred.SigningKey) == 0 {
+	signing, err := l.keyring.Open(signingKeySlot(cred.AccessKeyID), cred.SigningKey)
+	if err != nil {
+		return unknown, err
+	}
+	if !credential.NewSecret(string(signing)).Equal(q.SigningKey) || cred.AccessKeyID != q.AccessKeyID {
 		return unknown, nil
 	}
 	rec, err := tx.Key(cred.KeyID)
-	if err != nil || rec.lapsed(now) {
+	// What is over for good is unknown from that moment on, whatever the key's state, not only once it was wiped.
+	if err != nil || rec.lapsed(now) || cred.State(now) == CredentialGone {
 		return unknown, err
 	}
 	verdict, err := weigh(tx, rec, cred, q, now)
@@ -74,19 +76,51 @@ func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, erro
 	return verdict, err
 }
 
-// signingKeyOrDecoy opens a credential's secret signing key. For an unknown or wiped credential it seals and opens a
-// decoy, so that the refusal takes the work of a real comparison.
-func (l *Local) signingKeyOrDecoy(cred Credential) (credential.Secret, error) {
-	slot, sealed := signingKeySlot(cred.AccessKeyID), cred.SigningKey
-	if len(sealed) == 0 {
-		var err error
-		slot = envelope.Slot{Table: "credentials", Row: "decoy", Column: "signing_key"}
-		if sealed, err = l.keyring.Seal(slot, make([]byte, 53)); err != nil {
-			return credential.Secret{}, err
-		}
+// nobodysID is shaped like an access key id and was never drawn: 22 random digits are not all zero.
+const nobodysID = "KC0000000000000000000000"
+
+// credentialOrDecoy finds a credential that still has a secret, and otherwise the store's decoy. It asks for two ids, of
+// which one is there and one is not, whichever was asked about, so that both answers cost the same reads.
+func (l *Local) credentialOrDecoy(tx Tx, accessKeyID string) (Credential, error) {
+	cred, err := tx.Credential(accessKeyID)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return cred, err
 	}
-	plain, err := l.keyring.Open(slot, sealed)
-	return credential.NewSecret(string(plain)), err
+	if err != nil || len(cred.SigningKey) == 0 {
+		return tx.Credential(l.decoy)
+	}
+	if _, err := tx.Credential(nobodysID); err != nil && !fault.Is(err, fault.NotFound) {
+		return cred, err
+	}
+	return cred, nil
+}
+
+// drawDecoy draws a credential that nobody gets.
+func drawDecoy(keyring envelope.Keyring, random io.Reader) (Credential, error) {
+	drawn, err := credential.Draw(random)
+	if err != nil {
+		return Credential{}, err
+	}
+	keyID, err := drawID("key_", random)
+	if err != nil {
+		return Credential{}, err
+	}
+	sealed, err := keyring.Seal(signingKeySlot(drawn.AccessKeyID), []byte(drawn.SigningKey.Reveal()))
+	return Credential{
+		AccessKeyID: drawn.AccessKeyID, KeyID: keyID, Generation: 1, SigningKey: sealed,
+		// As long as a real one's, for a longer row takes longer to read.
+		Challenge: make([]byte, challengeBytes), Fingerprint: keyring.MAC("decoy"),
+	}, err
+}
+
+// putDecoy stores a decoy as a withdrawn credential of a deleted key that was never active, which no list shows.
+func putDecoy(tx Tx, decoy Credential, owner Operator, now time.Time) error {
+	key := Key{ID: decoy.KeyID, Name: "decoy", CreatedAt: now, CreatedBy: owner.Name, DeletedAt: now}
+	if err := tx.PutKey(key); err != nil {
+		return err
+	}
+	decoy.CreatedAt, decoy.PendingUntil, decoy.ProvenAt, decoy.EndedAt, decoy.EndedAs = now, now, now, now, EndWithdrawn
+	return tx.PutCredential(decoy)
 }
 
 // weigh decides whether a credential of a key would be let in, from where and to what: in the order key, credential,

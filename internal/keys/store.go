@@ -119,6 +119,7 @@ type Meta struct {
 	CreatedAt  time.Time
 	CheckValue []byte // tells the right master key from a wrong one
 	Keyring    []byte // the keyring, wrapped by the master key
+	Decoy      string // access key id of a credential that nobody has, to read in place of one that is not there
 }
 
 // KeyOrder is an order in which keys can be listed. Each has an index.

@@ -14,6 +14,14 @@ func Instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 // latest is the end of the years that RFC 3339 can write.
 var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
+// encodable refuses an instant outside the years that can be stored and shown.
+func encodable(at time.Time) error {
+	if at.After(latest) || at.Year() < 1 {
+		return fault.New(fault.Invalid, "a date outside the years 1 to 9999").WithHint("for no end, say never")
+	}
+	return nil
+}
+
 const durationForms = "write a number and a unit: 30m, 24h, 7d, 2w or 90d"
 
 var durationUnits = map[byte]time.Duration{

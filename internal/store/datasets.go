@@ -45,14 +45,7 @@ func (t *tx) DatasetByName(name string) (keys.DatasetRecord, error) {
 }
 
 func (t *tx) datasetRecord(ref, query string) (keys.DatasetRecord, error) {
-	found, err := list(t, datasetRow, query, ref)
-	if err != nil {
-		return keys.DatasetRecord{}, err
-	}
-	if len(found) == 0 {
-		return keys.DatasetRecord{}, fault.New(fault.NotFound, "no dataset %q", ref)
-	}
-	return found[0], t.addKeyNames(found[:1])
+	return only(t, "dataset", ref, datasetRow, t.addKeyNames, query)
 }
 
 // Datasets implements keys.Tx.
@@ -60,12 +53,8 @@ func (t *tx) Datasets(after string, limit int) ([]keys.DatasetRecord, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	found, err := list(t, datasetRow,
+	return completed(t, datasetRow, t.addKeyNames,
 		selectDataset+`WHERE datasets.deleted_at IS NULL AND datasets.name > $1 ORDER BY datasets.name LIMIT $2`, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	return found, t.addKeyNames(found)
 }
 
 // addKeyNames adds the names of the attached keys, with one query for all datasets.

@@ -25,14 +25,7 @@ func (t *tx) PrimaryKeyByName(name string) (keys.PrimaryKeyRecord, error) {
 }
 
 func (t *tx) primaryKeyRecord(ref, query string) (keys.PrimaryKeyRecord, error) {
-	found, err := list(t, primaryKeyRow, query, ref)
-	if err != nil {
-		return keys.PrimaryKeyRecord{}, err
-	}
-	if len(found) == 0 {
-		return keys.PrimaryKeyRecord{}, fault.New(fault.NotFound, "no Primary Key %q", ref)
-	}
-	return found[0], t.addVersions(found[:1])
+	return only(t, "Primary Key", ref, primaryKeyRow, t.addVersions, query)
 }
 
 // PrimaryKeys implements keys.Tx.
@@ -40,11 +33,7 @@ func (t *tx) PrimaryKeys(after string, limit int) ([]keys.PrimaryKeyRecord, erro
 	if limit <= 0 {
 		return nil, nil
 	}
-	found, err := list(t, primaryKeyRow, selectPrimaryKey+`WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	return found, t.addVersions(found)
+	return completed(t, primaryKeyRow, t.addVersions, selectPrimaryKey+`WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
 }
 
 // addVersions adds the versions and the names of the datasets, with one query for each.

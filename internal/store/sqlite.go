@@ -39,6 +39,7 @@ type purpose string
 
 const (
 	forReading purpose = "reading" // refuses every statement that would write
+	forLooking purpose = "looking" // like forReading, with the file to itself and without the file of the log's index
 	forWriting purpose = "writing"
 	forRepair  purpose = "repair" // like forWriting, but leaves the journal mode as it finds it
 )
@@ -50,11 +51,14 @@ func dsn(path string, use purpose, wait time.Duration) string {
 		fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds()), "synchronous(FULL)", "foreign_keys(1)",
 		"trusted_schema(0)", "cell_size_check(1)", "mmap_size(0)", "secure_delete(1)",
 	}
-	if use != forRepair {
+	switch use {
+	case forReading, forWriting:
 		pragmas = append(pragmas, "journal_mode(WAL)")
+	case forLooking:
+		pragmas = append(pragmas, "locking_mode(EXCLUSIVE)")
 	}
 	query := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_defensive": {"1"}, "_pragma": pragmas}
-	if use == forReading {
+	if use == forReading || use == forLooking {
 		query.Set("_query_only", "1")
 	}
 	slashed := filepath.ToSlash(path)
@@ -126,6 +130,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	engine *sql.DB // nil until the first connection, and once closed
+	looker *sql.DB // nil until the disk is found full
 	closed bool
 	idle   []*connection
 }
@@ -174,10 +179,31 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 		p.engine = engine
 	}
 	raw, err := p.engine.Conn(ctx)
+	if err != nil && p.use == forReading && code(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
+		return p.look(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &connection{raw: raw, statements: map[string]*sql.Stmt{}}, nil
+}
+
+// look makes a connection that reads on a full disk (threats R45). The index of the write-ahead log, which processes share
+// in a file, finds no room there; a process that has the store to itself keeps it in memory (sqlite.org/wal.html section
+// 8). The connection is closed after its transaction, for it keeps all others out.
+func (p *pool) look(ctx context.Context) (*connection, error) {
+	if p.looker == nil {
+		looker, err := openEngine(p.path, forLooking, lockWait)
+		if err != nil {
+			return nil, err
+		}
+		p.looker = looker
+	}
+	raw, err := p.looker.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{raw: raw, statements: map[string]*sql.Stmt{}, broken: true}, nil
 }
 
 func (p *pool) put(c *connection) {
@@ -209,10 +235,12 @@ func (p *pool) close() error {
 		err = errors.Join(err, c.close())
 	}
 	p.idle = nil
-	if p.engine != nil {
-		err = errors.Join(err, p.engine.Close())
-		p.engine = nil
+	for _, engine := range []*sql.DB{p.engine, p.looker} {
+		if engine != nil {
+			err = errors.Join(err, engine.Close())
+		}
 	}
+	p.engine, p.looker = nil, nil
 	return err
 }
 
@@ -270,7 +298,7 @@ func explain(path string, err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return storeBusy(path).WithCause(err)
 	case sqlite3.SQLITE_FULL:
-		return fault.New(fault.Unavailable, "no space left for the store %q; nothing was changed", path).WithCause(err)
+		return noSpace(path).WithCause(err)
 	case sqlite3.SQLITE_READONLY:
 		return fault.New(fault.Unavailable, "the store %q cannot be written to; nothing was changed", path).
 			WithHint("its file or folder is read-only").WithCause(err)
@@ -301,6 +329,8 @@ func explainExtended(path string, code int) *fault.Error {
 	case sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA,
 		sqlite3.SQLITE_CONSTRAINT_DATATYPE: // the schema was damaged: what is stored here has the right types
 		return storeDamaged(path)
+	case sqlite3.SQLITE_IOERR_SHMSIZE:
+		return noSpace(path)
 	}
 	return nil
 }
@@ -319,6 +349,10 @@ func isDangling(err error) bool {
 func storeBusy(path string) *fault.Error {
 	return fault.New(fault.StoreBusy, "the store %q is busy with other writers", path).
 		WithHint("try again in a moment")
+}
+
+func noSpace(path string) *fault.Error {
+	return fault.New(fault.Unavailable, "no space left for the store %q; nothing was changed", path)
 }
 
 func storeDamaged(path string) *fault.Error {

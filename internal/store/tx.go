@@ -165,6 +165,27 @@ func first[T any](t *tx, read func(scan) (T, error), query string, args ...any) 
 	return all[0], true, nil
 }
 
+// completed is list for records that have something hanging on them, which complete adds to all of them at once.
+func completed[R any](t *tx, read func(scan) (R, error), complete func([]R) error, query string, args ...any) ([]R, error) {
+	records, err := list(t, read, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return records, complete(records)
+}
+
+// only is completed for the one record that ref, a name or an id, stands for: not_found if there is none.
+func only[R any](t *tx, what, ref string, read func(scan) (R, error), complete func([]R) error, query string) (record R, err error) {
+	records, err := completed(t, read, complete, query, ref)
+	if err != nil {
+		return record, err
+	}
+	if len(records) == 0 {
+		return record, fault.New(fault.NotFound, "no %s %q", what, ref)
+	}
+	return records[0], nil
+}
+
 // integer reads the only column of a row.
 func integer(row scan) (n int64, err error) {
 	err = row(&n)

@@ -10,7 +10,8 @@ CREATE TABLE meta (
     store_id    TEXT    NOT NULL CHECK (store_id <> ''),
     created_at  INTEGER NOT NULL,
     check_value BLOB    NOT NULL,
-    keyring     BLOB    NOT NULL
+    keyring     BLOB    NOT NULL,
+    decoy       TEXT    NOT NULL -- access key id of a credential that nobody has
 ) STRICT;
 
 CREATE TABLE keys (
