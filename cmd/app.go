@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyctl/internal/config"
+	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
@@ -71,7 +72,7 @@ func (a *app) terminal() (*term.Terminal, error) {
 
 // say tells a person something on standard error.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.sys.Stderr, "keyctl: %s\n", term.Clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(a.sys.Stderr, "keyctl: %s\n", term.Clean(credential.MaskTokens(fmt.Sprintf(format, args...))))
 }
 
 func (a *app) hint(format string, args ...any) { a.say("hint: "+format, args...) }
@@ -98,6 +99,16 @@ func (a *app) open(ctx context.Context) (keys.Service, error) {
 		return nil, err
 	}
 	return a.local, nil
+}
+
+// begin gives a command what it answers with and what it asks: the printer first, for wrong flags open nothing.
+func (a *app) begin(ctx context.Context) (*printer, keys.Service, error) {
+	p, err := a.printer()
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := a.open(ctx)
+	return p, service, err
 }
 
 // openOrCreate is open for the commands that may be somebody's first: on the default paths they make the store.

@@ -71,6 +71,9 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := credential.CheckProfile(format, cmp.Or(f.profile, name)); err != nil {
+		return nil, err
+	}
 	d := &delivery{stdout: f.out == "" || f.print}
 	switch {
 	case f.replace && f.out == "":
@@ -83,7 +86,8 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 	}
 	if f.out != "" {
 		d.sinks = append(d.sinks, &fileSink{
-			path: f.out, format: cmp.Or(format, credential.Env), profile: cmp.Or(f.profile, name), replace: f.replace, warn: a.warn,
+			path: f.out, format: cmp.Or(format, credential.Env), profile: cmp.Or(f.profile, name), replace: f.replace,
+			wait: a.cfg.Timeout, warn: a.warn,
 		})
 	}
 	if d.stdout {
@@ -110,7 +114,7 @@ func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chose
 		return "", false, fault.New(fault.Invalid, "a credential is written whole: --json and --jq do not apply").WithHint("use --format json")
 	case a.output == "json":
 		return credential.JSON, true, nil
-	case a.output != "table":
+	case a.output != "table" && a.flags.Changed("output"): // a form that is only configured is meant for lists
 		return "", false, fault.New(fault.Invalid, "a credential is not written as %s", a.output).
 			WithHint("use -o json, or --format text, env, dotenv, json, ini or k8s")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/term"
 )
@@ -90,7 +91,7 @@ type errorDocument struct {
 	} `json:"error"`
 }
 
-// report tells the user about a failure and returns the exit status.
+// report tells the user about a failure and returns the exit status. Whatever a message repeats, no secret is in it.
 func report(sys *System, asJSON bool, err error) int {
 	status := exitStatus(err)
 	switch status {
@@ -108,6 +109,7 @@ func report(sys *System, asJSON bool, err error) int {
 	if f := fault.From(err); f != nil {
 		hint = f.Hint
 	}
+	message, hint = credential.MaskTokens(message), credential.MaskTokens(hint)
 	if asJSON {
 		var doc errorDocument
 		doc.Error.Code, doc.Error.Message = fault.CodeOf(err), message

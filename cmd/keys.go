@@ -76,7 +76,7 @@ func keyGrace(p *printer, k keys.KeyView) term.Cell {
 	if k.Grace == nil {
 		return text("")
 	}
-	return text(fmt.Sprintf("%s works until %s, last used %s", k.Grace.AccessKeyID, p.time(&k.Grace.Until), p.time(k.Grace.LastUsedAt)))
+	return text(fmt.Sprintf("%s, ends %s, last used %s", k.Grace.AccessKeyID, p.time(&k.Grace.Until), p.time(k.Grace.LastUsedAt)))
 }
 
 func orNone(s *string) string {

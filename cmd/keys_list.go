@@ -71,11 +71,7 @@ func newKeysList(a *app) *cobra.Command {
 
 // showList opens the store, fetches page by page and prints what comes.
 func showList[T any](a *app, ctx context.Context, s shape[T], f pageFlags, fetch func(service keys.Service, limit int, cursor string) (keys.Page[T], error)) error {
-	p, err := a.printer()
-	if err != nil {
-		return err
-	}
-	service, err := a.open(ctx)
+	p, service, err := a.begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,7 @@ func newKeysShow(a *app) *cobra.Command {
 
 // showOne opens the store, calls the service once and prints what it answers.
 func showOne[T any](a *app, ctx context.Context, s shape[T], call func(keys.Service) (T, error)) error {
-	p, err := a.printer()
-	if err != nil {
-		return err
-	}
-	service, err := a.open(ctx)
+	p, service, err := a.begin(ctx)
 	if err != nil {
 		return err
 	}

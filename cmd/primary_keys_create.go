@@ -2,8 +2,6 @@ package cmd
 
 import (
 	"github.com/spf13/cobra"
-
-	"keyctl/internal/keys"
 )
 
 func newPrimaryKeysCreate(a *app) *cobra.Command {
@@ -15,9 +13,19 @@ func newPrimaryKeysCreate(a *app) *cobra.Command {
 		Example: `  keyctl primary-keys create shared --description "all customer data"`,
 		Args:    args("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return showOne(a, c.Context(), primaryKeyShape, func(service keys.Service) (keys.PrimaryKeyView, error) {
-				return service.CreatePrimaryKey(c.Context(), args[0], description)
-			})
+			p, err := a.printer()
+			if err != nil {
+				return err
+			}
+			service, err := a.openOrCreate(c.Context())
+			if err != nil {
+				return err
+			}
+			primary, err := service.CreatePrimaryKey(c.Context(), args[0], description)
+			if err != nil {
+				return err
+			}
+			return printOne(p, primaryKeyShape, primary)
 		},
 	}
 	c.Flags().StringVar(&description, "description", "", "what the Primary Key is for")

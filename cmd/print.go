@@ -142,8 +142,11 @@ func (l *listing[T]) items() iter.Seq2[T, error] {
 // printList writes a list: as it arrives where the form allows, whole where columns must be measured or a filter needs
 // all of it.
 func printList[T any](p *printer, s shape[T], l *listing[T]) error {
-	if _, err := p.columnsOf(*new(T)); err != nil {
-		return err
+	if p.fields != nil {
+		// An unknown field is told before anything is fetched, also where nothing is there to have fields.
+		if _, err := p.selected(*new(T)); err != nil {
+			return err
+		}
 	}
 	switch {
 	case p.quiet:
@@ -210,8 +213,12 @@ func (s shape[T]) printTable(p *printer, l *listing[T]) error {
 	return table.Render(p.out, p.width, p.color)
 }
 
-// printDetails writes one line about each property of a single thing.
+// printDetails writes one line about each property of a single thing. A thing with one property that has no title is
+// that value alone, for scripts to take as it is.
 func (s shape[T]) printDetails(p *printer, item T) error {
+	if len(s.details) == 1 && s.details[0].title == "" {
+		return p.line(s.details[0].cell(p, item).Text)
+	}
 	table := term.Table{NoHeader: true, Columns: []term.Column{{}, {}}}
 	for _, c := range s.details {
 		table.Rows = append(table.Rows, []term.Cell{{Text: c.title, Tone: term.Dim}, c.cell(p, item)})

@@ -43,6 +43,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 		root.AddCommand(c)
 	}
 	root.AddCommand(newTopics()...)
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupStore)
 	asGroup(root)
 	for _, c := range root.Commands() {
@@ -130,12 +131,13 @@ var keyutilsVerbs = []string{
 
 func unknownCommand(c *cobra.Command, word string) error {
 	err := fault.New(fault.Invalid, "%q is not a command of %s", word, c.CommandPath())
-	if suggestions := c.SuggestionsFor(word); len(suggestions) > 0 {
-		return err.WithHint("did you mean `%s %s`?", c.CommandPath(), suggestions[0])
-	}
 	if !c.HasParent() && slices.Contains(keyutilsVerbs, word) {
 		return err.WithHint("`%s` belongs to the keyctl of keyutils, which manages the kernel's keyrings and is usually /usr/bin/keyctl; "+
 			"this keyctl administers API keys: `%s --help`", word, c.CommandPath())
+	}
+	c.SuggestionsMinimumDistance = 2 // cobra sets its default only where it suggests by itself
+	if suggestions := c.SuggestionsFor(word); len(suggestions) > 0 {
+		return err.WithHint("did you mean `%s %s`?", c.CommandPath(), suggestions[0])
 	}
 	return err.WithHint("`%s --help` lists the commands", c.CommandPath())
 }

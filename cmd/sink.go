@@ -2,11 +2,14 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"time"
 
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
@@ -64,13 +67,14 @@ type fileSink struct {
 	format  credential.Format
 	profile string
 	replace bool
+	wait    time.Duration // for another process that changes the same credentials file
 	warn    func(string)
 
 	staged  *safefile.Staged
-	content []byte // what the successor holds, and of which file
-	before  []byte
-	succeed bool // there is a file already
-	created bool // the new file is in place
+	succeed bool   // there is a file already
+	before  []byte // what it holds
+	created bool   // the new file is in place
+	unlock  func() // set while this process alone may change the credentials file
 }
 
 func (s *fileSink) place() string { return s.path }
@@ -78,52 +82,63 @@ func (s *fileSink) place() string { return s.path }
 // prepare refuses a file that would have to be overwritten, and stages the new content beside it, which finds out about
 // rights and a full disk.
 func (s *fileSink) prepare() error {
-	existing, err := safefile.ReadPrivate(s.path, maxCredentialFile, s.warn)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	err := s.look()
+	if err != nil {
 		return err
-	default:
-		s.succeed, s.before = true, existing
-		if err := s.room(existing); err != nil {
-			return err
-		}
 	}
-	s.staged, err = safefile.Stage(s.path)
-	return err
+	if s.staged, err = safefile.Stage(s.path); err != nil {
+		return err
+	}
+	return s.staged.CheckReplace()
 }
 
-// room refuses an existing file unless it may be replaced, or is a credentials file without the profile.
-func (s *fileSink) room(existing []byte) error {
-	if s.replace {
+// look finds out what is there, and refuses what must stay.
+func (s *fileSink) look() error {
+	existing, err := safefile.ReadPrivate(s.path, maxCredentialFile, s.warn)
+	s.succeed, s.before = err == nil, existing
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	}
-	hint := "name another, or let --replace swap it once the new credential is proven"
-	if s.format != credential.INI {
-		return fault.New(fault.Exists, "there is a file %q already", s.path).WithHint("%s", hint)
-	}
-	if len(bytes.TrimSpace(existing)) == 0 {
-		return nil
-	}
-	if _, err := credential.Parse(bytes.NewReader(existing), s.profile); !fault.Is(err, fault.NotFound) {
-		return fault.New(fault.Exists, "there is a profile %q in %q already", s.profile, s.path).WithHint("%s", hint)
-	}
-	return nil
-}
-
-// fill writes the staged content and makes it durable. A new file takes its name at once; the successor of an old one
-// waits for the proof, so that the old copy lives until the new credential does.
-func (s *fileSink) fill(i issued) error {
-	var err error
-	if s.format == credential.INI && s.succeed {
-		s.content, err = credential.AppendINI(s.before, i.cred, s.profile, s.replace)
-	} else {
-		s.content, err = i.render(s.format, s.profile)
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := s.staged.Write(s.content); err != nil {
+	return s.room()
+}
+
+// room refuses an existing file unless it may be replaced, or is a credentials file without the profile.
+func (s *fileSink) room() error {
+	const hint = "name another, or let --replace swap it once the new credential is proven"
+	if s.format != credential.INI {
+		if s.replace {
+			return nil
+		}
+		return fault.New(fault.Exists, "there is a file %q already", s.path).WithHint(hint)
+	}
+	err := credential.CheckAppendINI(s.before, s.profile, s.replace)
+	if fault.Is(err, fault.Exists) {
+		return fault.New(fault.Exists, "there is a profile %q in %q already", s.profile, s.path).WithHint(hint)
+	}
+	return err
+}
+
+// fill writes the staged content and makes it durable. A new file takes its name at once; the successor of an old one
+// waits for the proof, so that the old copy lives until the new credential does. A credentials file, to which other
+// processes may be adding profiles, is read again and is this process's alone until finish or abort.
+func (s *fileSink) fill(i issued) error {
+	var err error
+	if s.format == credential.INI {
+		if s.unlock, err = safefile.LockDir(filepath.Dir(s.path), s.wait); err != nil {
+			return err
+		}
+		if err := s.look(); err != nil {
+			return err
+		}
+	}
+	content, err := s.render(i)
+	if err != nil {
+		return err
+	}
+	if _, err := s.staged.Write(content); err != nil {
 		return err
 	}
 	if s.succeed {
@@ -136,28 +151,48 @@ func (s *fileSink) fill(i issued) error {
 	return nil
 }
 
+func (s *fileSink) render(i issued) ([]byte, error) {
+	if s.format == credential.INI && s.succeed {
+		return credential.AppendINI(s.before, i.cred, s.profile, s.replace)
+	}
+	return i.render(s.format, s.profile)
+}
+
 // finish puts the successor in place. It comes after the proof: if it fails, the staged file is the only copy of a
 // credential that works, and stays.
 func (s *fileSink) finish() error {
+	defer s.release()
 	if !s.succeed {
 		return nil
 	}
-	if err := s.staged.CommitReplace(); err != nil {
-		f := fault.From(err)
-		if f == nil {
-			f = fault.New(fault.Unavailable, "%q could not be replaced", s.path).WithCause(err)
-		}
-		return f.WithHint("the credential is active; it is in %s", s.staged.Temporary())
+	err := s.staged.CommitReplace()
+	if err == nil || fault.Is(err, fault.OutcomeUnknown) {
+		return err
 	}
-	return nil
+	f := fault.From(err)
+	if f == nil {
+		f = fault.New(fault.Unavailable, "%q could not be replaced", s.path).WithCause(err)
+	}
+	f = f.WithHint("the credential is active; it is in %s", s.staged.Temporary())
+	s.staged = nil
+	return f
 }
 
 func (s *fileSink) abort() {
+	defer s.release()
 	if s.created {
 		_ = os.Remove(s.path)
 	}
 	if s.staged != nil {
 		_ = s.staged.Discard()
+	}
+}
+
+// release lets other processes change the credentials file again.
+func (s *fileSink) release() {
+	if s.unlock != nil {
+		s.unlock()
+		s.unlock = nil
 	}
 }
 
@@ -171,7 +206,11 @@ func (a *app) resume(ctx context.Context, service keys.Service, f deliveryFlags,
 	if err != nil {
 		return false, nil // prepare finds out and says so
 	}
-	cred, err := credential.Parse(bytes.NewReader(text), f.profile)
+	profile := f.profile
+	if f.format == string(credential.INI) {
+		profile = cmp.Or(profile, name) // as fileSink writes it
+	}
+	cred, err := credential.Parse(bytes.NewReader(text), profile)
 	if err != nil {
 		return false, nil
 	}

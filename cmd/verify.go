@@ -81,11 +81,7 @@ func (a *app) verify(ctx context.Context, o verifyOptions) error {
 		}
 		question.AccessKeyID, question.SigningKey = cred.AccessKeyID, cred.SigningKey
 	}
-	p, err := a.printer()
-	if err != nil {
-		return err
-	}
-	service, err := a.open(ctx)
+	p, service, err := a.begin(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,173 @@
+package cmd
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+var update = flag.Bool("update", false, "write the generated files instead of comparing them")
+
+// TestGeneratedReference keeps docs/reference as the command tree is: one page for each command and each help topic.
+func TestGeneratedReference(t *testing.T) {
+	compareFolder(t, filepath.Join("..", "docs", "reference"), referencePages(t))
+}
+
+// TestGeneratedCompletions keeps the completion scripts that packages install.
+func TestGeneratedCompletions(t *testing.T) {
+	scripts := map[string]string{}
+	for shell, file := range map[string]string{"bash": "keyctl.bash", "zsh": "keyctl.zsh", "fish": "keyctl.fish", "powershell": "keyctl.ps1"} {
+		var script bytes.Buffer
+		root := bareTree(&script)
+		root.SetArgs([]string{"completion", shell})
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		scripts[file] = script.String()
+	}
+	compareFolder(t, filepath.Join("..", "completions"), scripts)
+}
+
+// bareTree is the command tree with a system that has nothing but a standard output.
+func bareTree(out io.Writer) *cobra.Command {
+	return newRoot(newApp(&System{
+		Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard,
+		Getenv: func(string) string { return "" }, Now: time.Now,
+	}))
+}
+
+// referencePages writes the pages by file name.
+func referencePages(t *testing.T) map[string]string {
+	t.Helper()
+	pages := map[string]string{}
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		c.DisableAutoGenTag = true // it carries a date
+		c.InitDefaultHelpFlag()
+		c.Long = fenced(c.Long)
+		name := strings.ReplaceAll(c.CommandPath(), " ", "_") + ".md"
+		var page bytes.Buffer
+		if c.IsAdditionalHelpTopicCommand() {
+			page.WriteString("## " + c.CommandPath() + "\n\n" + c.Short + "\n\n" + c.Long + "\n\n`keyctl help " + c.Name() + "` shows this page.\n")
+		} else if err := doc.GenMarkdown(c, &page); err != nil {
+			t.Fatal(err)
+		}
+		pages[name] = strings.TrimSpace(page.String()) + "\n"
+		for _, sub := range c.Commands() {
+			if sub.Name() != "help" {
+				walk(sub)
+			}
+		}
+	}
+	walk(bareTree(io.Discard))
+	pages["README.md"] = contents(pages)
+	return pages
+}
+
+// contents lists the pages. The file names sort as the tree reads.
+func contents(pages map[string]string) string {
+	var b strings.Builder
+	b.WriteString("# Reference\n\nGenerated from the command tree by `make generate`.\n\n")
+	for _, name := range slices.Sorted(maps.Keys(pages)) {
+		lines := strings.SplitN(pages[name], "\n", 4)
+		title, short := strings.TrimPrefix(lines[0], "## "), lines[2]
+		b.WriteString("- [" + title + "](" + name + "): " + short + "\n")
+	}
+	return b.String()
+}
+
+// fenced puts the indented lines of a help text, which a terminal shows as they are, into fences, so that Markdown does
+// not run them together.
+func fenced(text string) string {
+	var b strings.Builder
+	inside := false
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		indented := strings.HasPrefix(line, "  ")
+		// An empty line between two indented ones belongs to them.
+		if line == "" && inside && i+1 < len(lines) {
+			indented = strings.HasPrefix(lines[i+1], "  ")
+		}
+		if indented != inside {
+			b.WriteString("```")
+			if indented {
+				b.WriteString("text")
+			}
+			b.WriteString("\n")
+			inside = indented
+		}
+		b.WriteString(line + "\n")
+	}
+	if inside {
+		b.WriteString("```\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// compareFolder compares a folder with what it should hold, or with -update makes it hold that and nothing else.
+func compareFolder(t *testing.T, dir string, want map[string]string) {
+	t.Helper()
+	if *update {
+		rewriteFolder(t, dir, want)
+	}
+	got := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		got[entry.Name()] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s is not what the command tree says: run `make generate` (-want +got):\n%s", dir, diff)
+	}
+}
+
+func rewriteFolder(t *testing.T, dir string, want map[string]string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range want {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestReferenceLinks follows the links between the pages.
+func TestReferenceLinks(t *testing.T) {
+	pages := referencePages(t)
+	for name, page := range pages {
+		for rest := page; ; {
+			_, after, found := strings.Cut(rest, "](")
+			if !found {
+				break
+			}
+			target, more, _ := strings.Cut(after, ")")
+			if _, ok := pages[target]; !ok {
+				t.Errorf("%s links to %s, which is not there", name, target)
+			}
+			rest = more
+		}
+	}
+}
