@@ -1,0 +1,80 @@
+# `make` and `make help` say what there is.
+
+.POSIX:
+.PHONY: help build test race test-deps torture fuzz bench lint cross generate clean
+
+GO          = go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+KILLS       = 1000
+FUZZTIME    = 10s
+PAIRS       = 51x
+
+help:
+	@echo 'make build       bin/keyctl, one static program'
+	@echo 'make test        all tests; as root it first installs what they need'
+	@echo 'make test-deps   the programs that tests run for real: openssl, oathtool, strace, ...'
+	@echo 'make race        tests of all packages but cmd, with the race detector'
+	@echo 'make torture     the tests that kill and damage, many times over (KILLS=$(KILLS))'
+	@echo 'make fuzz        every fuzz target for a while (FUZZTIME=$(FUZZTIME))'
+	@echo 'make bench       keyctl beside bare programs, as ratios; then each package by itself'
+	@echo 'make lint        gofmt, vet, staticcheck, and golangci-lint where it is installed'
+	@echo 'make cross       builds for Linux, macOS and Windows, amd64 and arm64'
+	@echo 'make generate    docs/reference and completions, from the command tree'
+
+build:
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/keyctl .
+	@echo 'built bin/keyctl'
+
+test:
+	@sh .ci/test-deps --auto
+	@$(GO) test ./...
+
+test-deps:
+	@sh .ci/test-deps
+
+race:
+	@sh .ci/test-deps --auto
+	@$(GO) test -race -short $$($(GO) list ./... | grep -v -e '/cmd$$' -e /bench)
+
+torture:
+	@sh .ci/test-deps --auto
+	@KEYCTL_TORTURE=$(KILLS) $(GO) test -count=1 -timeout=3h -v -run '^Test(R41|R46)_' ./cmd ./internal/store
+
+fuzz:
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		done; \
+	done
+
+# Key pairs take 60 ms at one time and 300 ms at another, so what is measured beside them needs more runs.
+bench:
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page)$$' -benchtime $(PAIRS) ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatioCreate$$' -benchtime 151x ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkR3$$' -benchtime 20000x ./internal/bench
+	@$(GO) test -run '^$$' -bench . $$($(GO) list ./... | grep -v /bench)
+
+lint:
+	@unformatted=$$(gofmt -l cmd internal main.go); \
+		[ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@$(GO) vet ./...
+	@GOOS=windows $(GO) vet ./...
+	@GOOS=darwin $(GO) vet ./...
+	@$(GO) run $(STATICCHECK) ./...
+	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run; else echo 'golangci-lint is not installed; the rest is clean'; fi
+
+cross:
+	@for os in linux darwin windows; do \
+		for arch in amd64 arm64; do \
+			CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -o /dev/null . || exit 1; \
+			echo "$$os/$$arch builds"; \
+		done; \
+	done
+
+generate:
+	@$(GO) test ./cmd -count=1 -run '^TestGenerated' -update >/dev/null
+	@echo 'wrote docs/reference and completions'
+
+clean:
+	@rm -rf bin dist

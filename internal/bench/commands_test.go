@@ -1,0 +1,75 @@
+package bench
+
+import (
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// BenchmarkRatioStart compares commands that open no file with cobra and viper alone.
+func BenchmarkRatioStart(b *testing.B) {
+	keyctl, tree := program(b, "keyctl"), program(b, "keyctl/internal/bench/bare/tree")
+	env := home{dir: b.TempDir()}.env()
+	for _, args := range [][]string{{"--help"}, {"version"}, {"completion", "bash"}} {
+		what := "keyctl " + args[0]
+		if len(args) > 1 {
+			what += " " + args[1]
+		}
+		b.Run(args[0], func(b *testing.B) {
+			ratio(b, what, 2,
+				func() time.Duration { return command{keyctl, args, env}.run(b) },
+				func() time.Duration { return command{tree, args, env}.run(b) })
+		})
+	}
+}
+
+// BenchmarkRatioList compares `keys list` of 50 keys with a program that opens the same file and selects the same rows.
+func BenchmarkRatioList(b *testing.B) {
+	keyctl, list := program(b, "keyctl"), program(b, "keyctl/internal/bench/bare/list")
+	h := newHome(b, 50)
+	h.close(b)
+	bare := func() time.Duration { return command{list, []string{h.store(), "50"}, h.env()}.run(b) }
+	b.Run("JSON", func(b *testing.B) {
+		ours := command{keyctl, []string{"keys", "list", "-o", "json"}, h.env()}
+		ratio(b, "keys list -o json, 50 keys", 1.6, func() time.Duration { return ours.run(b) }, bare)
+	})
+	b.Run("terminal", func(b *testing.B) {
+		ours := command{keyctl, []string{"keys", "list"}, h.env()}
+		ratio(b, "keys list on a terminal, 50 keys", 2.3, func() time.Duration { return ours.runOnTerminal(b) }, bare)
+	})
+}
+
+// BenchmarkRatioPage compares a page of a hundred keys out of 100,000 with the same out of a hundred.
+func BenchmarkRatioPage(b *testing.B) {
+	keyctl := program(b, "keyctl")
+	many, few := newHome(b, 100_000), newHome(b, 100)
+	many.close(b)
+	few.close(b)
+	args := []string{"keys", "list", "--limit", "100", "-o", "json"}
+	ratio(b, "keys list --limit 100, of 100,000 keys to 100", 1.5,
+		func() time.Duration { return command{keyctl, args, many.env()}.run(b) },
+		func() time.Duration { return command{keyctl, args, few.env()}.run(b) })
+}
+
+// BenchmarkRatioCreate tells what `keys create` takes besides the generation of an RSA key pair. That takes 60 ms at one
+// time and 300 ms at another, so this difference needs more runs than the ratios.
+func BenchmarkRatioCreate(b *testing.B) {
+	keyctl, pair := program(b, "keyctl"), program(b, "keyctl/internal/bench/bare/pair")
+	h := newHome(b, 50)
+	h.close(b)
+	out, made := b.TempDir(), 0
+	create := func() time.Duration {
+		made++
+		name := "new-" + strconv.Itoa(made)
+		args := []string{"keys", "create", name, "--dataset", "payments", "--out", filepath.Join(out, name)}
+		return command{keyctl, args, h.env()}.run(b)
+	}
+	ours, bare := pairs(b, create, func() time.Duration { return command{pair, nil, h.env()}.run(b) })
+	f := figure{what: "keys create --out besides its key pair", keyctl: ours.median(), bare: bare.median(), limit: 40, unit: "%+.0f ms"}
+	f.value = float64((f.keyctl - f.bare).Microseconds()) / 1000
+	record(b, f, "ms-besides")
+	if b.N < 100 {
+		b.Logf("%d pairs are few for key pairs: -benchtime 151x", b.N)
+	}
+}

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"keyctl/internal/credential"
+	"keyctl/internal/envelope"
+	"keyctl/internal/iprange"
+	"keyctl/internal/keys"
+	"keyctl/internal/store"
+)
+
+// home is a user's home directory with a store and a master key where keyctl looks for them.
+type home struct {
+	dir   string
+	local *keys.Local // open until closed
+	db    *store.DB
+}
+
+func (h home) store() string { return filepath.Join(h.dir, ".local", "share", "keyctl", "keyctl.db") }
+
+// env is the environment of commands that run in this home.
+func (h home) env() []string {
+	return []string{"HOME=" + h.dir, "PATH=" + os.Getenv("PATH"), "TERM=xterm-256color"}
+}
+
+// newHome makes a home whose store has a dataset "payments" and so many keys.
+func newHome(b *testing.B, n int) home {
+	b.Helper()
+	h := home{dir: b.TempDir()}
+	master, err := envelope.DrawMasterKey(rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	keyFile := filepath.Join(h.dir, ".config", "keyctl", "master.key")
+	if err := os.MkdirAll(filepath.Dir(keyFile), 0o700); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(keyFile, []byte(master.Text().Reveal()+"\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	env := keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"}
+	err = store.Create(b.Context(), h.store(), store.Options{}, func(ctx context.Context, db *store.DB) error {
+		return keys.Init(ctx, db, master, env)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if h.db, err = store.Open(b.Context(), h.store(), store.Options{}); err != nil {
+		b.Fatal(err)
+	}
+	if h.local, err = keys.Open(b.Context(), h.db, master, env); err != nil {
+		b.Fatal(err)
+	}
+	h.fill(b, n)
+	return h
+}
+
+// close leaves the store to the commands: as a single file, as the last of them does.
+func (h home) close(b *testing.B) {
+	b.Helper()
+	if err := h.db.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// fill writes keys straight into the store: drawing a pair for each would take minutes, and lists do not look at it.
+func (h home) fill(b *testing.B, n int) {
+	b.Helper()
+	if _, _, err := h.local.CreateDataset(b.Context(), keys.NewDataset{Name: "payments", Type: keys.Unstructured}); err != nil {
+		b.Fatal(err)
+	}
+	for from := 0; from < n; from += 10_000 {
+		err := h.db.Update(b.Context(), func(tx keys.Tx) error {
+			dataset, err := tx.DatasetByName("payments")
+			if err != nil {
+				return err
+			}
+			for i := from; i < min(n, from+10_000); i++ {
+				if err := putKey(tx, dataset.ID, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// putKey writes one active key as keys.create leaves it.
+func putKey(tx keys.Tx, datasetID string, i int) error {
+	keyID, err := credential.DrawID(rand.Reader, "key_")
+	if err != nil {
+		return err
+	}
+	accessKeyID, err := credential.DrawID(rand.Reader, "KC")
+	if err != nil {
+		return err
+	}
+	ranges, err := iprange.ParseList([]string{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24).String()})
+	if err != nil {
+		return err
+	}
+	made := keys.Instant(time.Now().Add(-time.Duration(i) * time.Minute))
+	err = tx.PutKey(keys.Key{
+		ID: keyID, Name: fmt.Sprintf("web-%06d", i), Description: "serves web pages", Labels: map[string]string{"env": "prod"},
+		IPRanges: ranges, CreatedAt: made, CreatedBy: "bench", ActivatedAt: made, LastUsedAt: keys.Instant(time.Now()),
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.PutCredential(keys.Credential{
+		AccessKeyID: accessKeyID, KeyID: keyID, Generation: 1, CreatedAt: made, PendingUntil: made.Add(keys.PendingFor),
+		ProvenAt: made, SigningKey: make([]byte, 100), Challenge: make([]byte, 32), Fingerprint: make([]byte, 32),
+	})
+	if err == nil {
+		_, err = tx.Attach(datasetID, keyID, made)
+	}
+	return err
+}
