@@ -52,7 +52,12 @@ func onEach(t *testing.T, test func(t *testing.T, open func(testing.TB) keys.Sto
 // newStore creates a store that holds only its Meta.
 func newStore(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyctl.db")
+	return newStoreIn(t, t.TempDir())
+}
+
+func newStoreIn(t testing.TB, folder string) string {
+	t.Helper()
+	path := filepath.Join(folder, "keyctl.db")
 	if err := Create(t.Context(), path, Options{}, putTestMeta); err != nil {
 		t.Fatal(err)
 	}
