@@ -16,14 +16,12 @@ import (
 )
 
 func newAudit(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "audit",
 		Short: "Read, check and export the audit log",
 		Long: `Every change is in the audit log, written in the same transaction. The records form a chain, each bound to the one before it and
 authenticated with a key of the store, so that a record that was edited, removed, inserted or moved is found.`,
-	}
-	c.AddCommand(newAuditList(a), newAuditVerify(a), newAuditHead(a), newAuditExport(a))
-	return c
+	}, newAuditList, newAuditVerify, newAuditHead, newAuditExport)
 }
 
 // auditEntry is an audit record as it is printed.

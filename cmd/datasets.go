@@ -10,15 +10,12 @@ import (
 )
 
 func newDatasets(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "datasets",
 		Short: "Create datasets and say which keys reach them",
 		Long: `A dataset is a named set of data that keys may encrypt and decrypt, under one Primary Key. Any number of keys reach the same
 dataset; a key reaches at most one unstructured dataset.`,
-	}
-	c.AddCommand(newDatasetsList(a), newDatasetsShow(a), newDatasetsCreate(a), newDatasetsEdit(a), newDatasetsDelete(a),
-		newDatasetsAttach(a), newDatasetsDetach(a))
-	return c
+	}, newDatasetsList, newDatasetsShow, newDatasetsCreate, newDatasetsEdit, newDatasetsDelete, newDatasetsAttach, newDatasetsDetach)
 }
 
 // datasetShape says how datasets are shown.

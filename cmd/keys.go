@@ -13,17 +13,14 @@ import (
 )
 
 func newKeys(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "keys",
 		Short: "Create, show, edit, switch, delete and roll API keys",
 		Long: `A key is an API key: a name with descriptions, labels, allowed address ranges, datasets and an optional end. It stays the
 same when its credential is rolled.
 
 Where a command takes KEY, give a name, an access key id, or the beginning of an id (at least 6 characters).`,
-	}
-	c.AddCommand(newKeysList(a), newKeysShow(a), newKeysCreate(a), newKeysEdit(a), newKeysEnable(a), newKeysDisable(a),
-		newKeysDelete(a), newRoll(a, "roll"), newKeysActivate(a))
-	return c
+	}, newKeysList, newKeysShow, newKeysCreate, newKeysEdit, newKeysEnable, newKeysDisable, newKeysDelete, newRoll, newKeysActivate)
 }
 
 // keyShape says how keys are shown.

@@ -14,16 +14,14 @@ import (
 )
 
 func newOTP(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "otp",
 		Short: "Enrol, check and reset the second factor",
 		Long: `The second factor is an authenticator app that shows a code of six digits, new every 30 seconds. It guards rolls, their extension
 and cancelling, disabling a Primary Key, and its own reset. Disabling or deleting a key and finishing a roll never need it.
 
 On a local store it stops mistakes and runaway scripts; who owns both the store and its master key is not stopped by it.`,
-	}
-	c.AddCommand(newOTPEnroll(a), newOTPConfirm(a), newOTPStatus(a), newOTPReset(a), newOTPRecoveryCodes(a))
-	return c
+	}, newOTPEnroll, newOTPConfirm, newOTPStatus, newOTPReset, newOTPRecoveryCodes)
 }
 
 // otpStatusShape says how the state of the second factor is shown.

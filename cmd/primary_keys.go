@@ -12,15 +12,12 @@ import (
 )
 
 func newPrimaryKeys(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "primary-keys",
 		Short: "Create, rotate and switch the root keys of datasets",
 		Long: `A Primary Key is the root key of one or more datasets. It has versions, is sealed in the store and never leaves it. Rotating adds
 a version; older ones stay, so that what was encrypted under them decrypts.`,
-	}
-	c.AddCommand(newPrimaryKeysList(a), newPrimaryKeysShow(a), newPrimaryKeysCreate(a), newPrimaryKeysRotate(a),
-		newPrimaryKeysDisable(a), newPrimaryKeysEnable(a))
-	return c
+	}, newPrimaryKeysList, newPrimaryKeysShow, newPrimaryKeysCreate, newPrimaryKeysRotate, newPrimaryKeysDisable, newPrimaryKeysEnable)
 }
 
 // primaryKeyShape says how Primary Keys are shown.

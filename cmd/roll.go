@@ -22,10 +22,10 @@ type rollOptions struct {
 }
 
 // newRoll makes `keyctl roll`, which is also `keyctl keys roll`.
-func newRoll(a *app, name string) *cobra.Command {
+func newRoll(a *app) *cobra.Command {
 	var o rollOptions
 	c := &cobra.Command{
-		Use:   name + " KEY",
+		Use:   "roll KEY",
 		Short: "Give a key a new credential; the old one ends now or later",
 		Long: `Give a key a new credential. Name, ranges, datasets and Primary Key stay, so data encrypted before the roll decrypts after it.
 The old credential goes on working until the time you choose, up to 30 days, and never beyond the key's own end.

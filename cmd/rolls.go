@@ -11,14 +11,12 @@ import (
 )
 
 func newRolls(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return a.group(&cobra.Command{
 		Use:   "rolls",
 		Short: "See keys in grace after a roll, give more time, end it, undo it",
 		Long: `After a roll the old credential works for a while beside the new one: the key is in grace. These commands tell whether the old
 one is still used, give it more time, end it now, or undo the roll.`,
-	}
-	c.AddCommand(newRollsList(a), newRollsShow(a), newRollsExtend(a), newRollsFinish(a), newRollsCancel(a))
-	return c
+	}, newRollsList, newRollsShow, newRollsExtend, newRollsFinish, newRollsCancel)
 }
 
 // rollShape says how rolls are shown.

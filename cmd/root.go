@@ -33,7 +33,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 	root.AddGroup(&cobra.Group{ID: groupMain, Title: "Keys and datasets:"}, &cobra.Group{ID: groupStore, Title: "Store and program:"})
 
 	for _, c := range []*cobra.Command{
-		newKeys(a), newRoll(a, "roll"), newRolls(a), newDatasets(a), newPrimaryKeys(a), newOTP(a), newVerify(a),
+		newKeys(a), newRoll(a), newRolls(a), newDatasets(a), newPrimaryKeys(a), newOTP(a), newVerify(a),
 	} {
 		c.GroupID = groupMain
 		root.AddCommand(c)
@@ -46,12 +46,19 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupStore)
 	asGroup(root)
-	for _, c := range root.Commands() {
-		if c.HasSubCommands() {
-			asGroup(c)
+	return root
+}
+
+// group makes a command that only holds others. These are made when the command line has the group's name in it, since
+// making all of the tree takes longer than looking up a key; without a command line the tree is whole.
+func (a *app) group(c *cobra.Command, members ...func(*app) *cobra.Command) *cobra.Command {
+	asGroup(c)
+	if len(a.sys.Args) == 0 || slices.Contains(a.sys.Args, c.Name()) {
+		for _, member := range members {
+			c.AddCommand(member(a))
 		}
 	}
-	return root
+	return c
 }
 
 const (
