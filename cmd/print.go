@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"fmt"
@@ -139,9 +140,20 @@ func (l *listing[T]) items() iter.Seq2[T, error] {
 	}
 }
 
-// printList writes a list: as it arrives where the form allows, whole where columns must be measured or a filter needs
-// all of it.
+// printList writes a list, in few writes: what arrived before a failure is written, too.
 func printList[T any](p *printer, s shape[T], l *listing[T]) error {
+	out := bufio.NewWriter(p.out)
+	p.out = out
+	err := writeList(p, s, l)
+	if flushErr := out.Flush(); err == nil {
+		err = flushErr
+	}
+	return err
+}
+
+// writeList writes a list as it arrives where the form allows, and whole where columns must be measured or a filter needs
+// all of it.
+func writeList[T any](p *printer, s shape[T], l *listing[T]) error {
 	if p.fields != nil {
 		// An unknown field is told before anything is fetched, also where nothing is there to have fields.
 		if _, err := p.selected(*new(T)); err != nil {

@@ -64,18 +64,11 @@ func (t *tx) addKeyNames(records []keys.DatasetRecord) error {
 	for i := range records {
 		ids[i], at[records[i].ID] = records[i].ID, &records[i]
 	}
-	names, err := listIn(t, namePair, `SELECT key_datasets.dataset_id, keys.name FROM key_datasets
-		JOIN keys ON keys.id = key_datasets.key_id
-		WHERE key_datasets.dataset_id IN (%s) AND keys.deleted_at IS NULL`, ids)
+	err := hang(t, at, ids, idAndName, func(r *keys.DatasetRecord, name string) { r.Keys = append(r.Keys, name) },
+		`SELECT key_datasets.dataset_id, keys.name FROM key_datasets JOIN keys ON keys.id = key_datasets.key_id
+		WHERE key_datasets.dataset_id IN (%s) AND keys.deleted_at IS NULL`)
 	if err != nil {
 		return err
-	}
-	for _, n := range names {
-		record, err := owner(t, at, n[0])
-		if err != nil {
-			return err
-		}
-		record.Keys = append(record.Keys, n[1])
 	}
 	for i := range records {
 		slices.Sort(records[i].Keys)
@@ -83,10 +76,10 @@ func (t *tx) addKeyNames(records []keys.DatasetRecord) error {
 	return nil
 }
 
-// namePair reads the id of one thing and the name of another that hangs on it.
-func namePair(row scan) (pair [2]string, err error) {
-	err = row(&pair[0], &pair[1])
-	return pair, err
+// idAndName reads the id of one thing and the name of another that hangs on it.
+func idAndName(row scan) (id, name string, err error) {
+	err = row(&id, &name)
+	return id, name, err
 }
 
 // PutDataset implements keys.Tx. not_found: there is no such Primary Key.

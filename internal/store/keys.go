@@ -79,48 +79,38 @@ func (t *tx) keyRecords(found []keys.Key) ([]keys.KeyRecord, error) {
 	for i, k := range found {
 		records[i].Key, ids[i], at[k.ID] = k, k.ID, &records[i]
 	}
-	open, err := listIn(t, scanCredential,
-		`SELECT `+credentialColumns+` FROM credentials WHERE key_id IN (%s) AND ended_at IS NULL`, ids)
+	err := hang(t, at, ids, func(row scan) (string, keys.Credential, error) {
+		c, err := scanCredential(row)
+		return c.KeyID, c, err
+	}, addOpen, `SELECT `+credentialColumns+` FROM credentials WHERE key_id IN (%s) AND ended_at IS NULL`)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range open {
-		record, err := owner(t, at, c.KeyID)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case c.ProvenAt.IsZero():
-			record.Pending = &c
-		case c.GraceUntil.IsZero():
-			record.Current = &c
-		default:
-			record.Grace = &c
-		}
-	}
-	type attachment struct {
-		keyID string
-		keys.Dataset
-	}
-	attached, err := listIn(t, func(row scan) (a attachment, err error) {
-		a.Dataset, err = scanDataset(row, &a.keyID)
-		return a, err
-	}, `SELECT `+datasetColumns+`, key_datasets.key_id FROM key_datasets
-		JOIN datasets ON datasets.id = key_datasets.dataset_id WHERE key_datasets.key_id IN (%s)`, ids)
+	err = hang(t, at, ids, func(row scan) (keyID string, d keys.Dataset, err error) {
+		d, err = scanDataset(row, &keyID)
+		return keyID, d, err
+	}, func(r *keys.KeyRecord, d keys.Dataset) { r.Datasets = append(r.Datasets, d) },
+		`SELECT `+datasetColumns+`, key_datasets.key_id FROM key_datasets
+		JOIN datasets ON datasets.id = key_datasets.dataset_id WHERE key_datasets.key_id IN (%s)`)
 	if err != nil {
 		return nil, err
-	}
-	for _, a := range attached {
-		record, err := owner(t, at, a.keyID)
-		if err != nil {
-			return nil, err
-		}
-		record.Datasets = append(record.Datasets, a.Dataset)
 	}
 	for i := range records {
 		slices.SortFunc(records[i].Datasets, func(a, b keys.Dataset) int { return cmp.Compare(a.Name, b.Name) })
 	}
 	return records, nil
+}
+
+// addOpen puts a credential that has not ended in its place.
+func addOpen(r *keys.KeyRecord, c keys.Credential) {
+	switch {
+	case c.ProvenAt.IsZero():
+		r.Pending = &c
+	case c.GraceUntil.IsZero():
+		r.Current = &c
+	default:
+		r.Grace = &c
+	}
 }
 
 // PutKey implements keys.Tx.

@@ -344,7 +344,8 @@ func TestListPlans(t *testing.T) {
 			line = strings.TrimSpace(line)
 			sorts := strings.Contains(line, "TEMP B-TREE")
 			// A scan over an index in list order stops at the limit; over a table it would not.
-			scans := strings.HasPrefix(line, "SCAN") && !strings.Contains(line, "USING INDEX") && !strings.Contains(line, "CONSTANT ROW")
+			scans := strings.HasPrefix(line, "SCAN") && !strings.Contains(line, "USING INDEX") && !strings.Contains(line, "CONSTANT ROW") &&
+				!strings.Contains(line, "json_each") // the parameter itself
 			if sorts || scans {
 				t.Errorf("plan of %s\nhas %q:\n%s", query, line, plan)
 			}
@@ -380,7 +381,7 @@ func TestListPlans(t *testing.T) {
 	if plan := queryPlan(t, s, selectByPrefix, "key_ab", "key_ab~", 9); strings.Contains(plan, "SCAN keys") || strings.Contains(plan, "SCAN credentials") {
 		t.Errorf("keys by prefix are not searched for:\n%s", plan)
 	}
-	check(t, `SELECT `+credentialColumns+` FROM credentials WHERE key_id IN ($1,$2) AND ended_at IS NULL`, "a", "b")
+	check(t, `SELECT `+credentialColumns+` FROM credentials WHERE key_id IN (`+idList+`) AND ended_at IS NULL`, `["a","b"]`)
 	check(t, selectDataset+`WHERE datasets.deleted_at IS NULL AND datasets.name > $1 ORDER BY datasets.name LIMIT $2`, "", 10)
 	check(t, selectPrimaryKey+`WHERE name > $1 ORDER BY name LIMIT $2`, "", 10)
 }

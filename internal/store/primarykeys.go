@@ -43,36 +43,19 @@ func (t *tx) addVersions(records []keys.PrimaryKeyRecord) error {
 	for i := range records {
 		ids[i], at[records[i].ID] = records[i].ID, &records[i]
 	}
-	type owned struct {
-		id string
-		keys.PrimaryKeyVersion
-	}
-	versions, err := listIn(t, func(row scan) (v owned, err error) {
-		err = row(&v.id, &v.Version, instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed)
-		return v, err
-	}, `SELECT primary_key_id, version, created_at, disabled_at, sealed FROM primary_key_versions
-		WHERE primary_key_id IN (%s) ORDER BY primary_key_id, version`, ids)
+	err := hang(t, at, ids, func(row scan) (id string, v keys.PrimaryKeyVersion, err error) {
+		err = row(&id, &v.Version, instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed)
+		return id, v, err
+	}, func(r *keys.PrimaryKeyRecord, v keys.PrimaryKeyVersion) { r.Versions = append(r.Versions, v) },
+		`SELECT primary_key_id, version, created_at, disabled_at, sealed FROM primary_key_versions
+		WHERE primary_key_id IN (%s) ORDER BY primary_key_id, version`)
 	if err != nil {
 		return err
 	}
-	for _, v := range versions {
-		record, err := owner(t, at, v.id)
-		if err != nil {
-			return err
-		}
-		record.Versions = append(record.Versions, v.PrimaryKeyVersion)
-	}
-	names, err := listIn(t, namePair,
-		`SELECT primary_key_id, name FROM datasets WHERE primary_key_id IN (%s) AND deleted_at IS NULL`, ids)
+	err = hang(t, at, ids, idAndName, func(r *keys.PrimaryKeyRecord, name string) { r.Datasets = append(r.Datasets, name) },
+		`SELECT primary_key_id, name FROM datasets WHERE primary_key_id IN (%s) AND deleted_at IS NULL`)
 	if err != nil {
 		return err
-	}
-	for _, n := range names {
-		record, err := owner(t, at, n[0])
-		if err != nil {
-			return err
-		}
-		record.Datasets = append(record.Datasets, n[1])
 	}
 	for i := range records {
 		slices.Sort(records[i].Datasets)

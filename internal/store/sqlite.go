@@ -44,6 +44,10 @@ const (
 	forRepair  purpose = "repair" // like forWriting, but leaves the journal mode as it finds it
 )
 
+// idList stands for a list of ids in a query, given as one parameter that holds a JSON array: a statement is the same for
+// every number of ids, and is prepared without counting through its parameters.
+const idList = `SELECT value FROM json_each($1)`
+
 // dsn names a store file for the driver. Durability comes from WAL with synchronous=FULL (threats R41); the other settings
 // distrust the file: no functions or views with side effects from its schema, no unchecked cells, no mapped memory.
 func dsn(path string, use purpose, wait time.Duration) string {

@@ -6,9 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"keyctl/internal/fault"
@@ -131,27 +128,41 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 // scan reads the columns of the current row, as sql.Rows.Scan does.
 type scan func(columns ...any) error
 
-// list runs a query and reads each row. Content that cannot be read is store_damaged.
-func list[T any](t *tx, read func(scan) (T, error), query string, args ...any) ([]T, error) {
+// each runs a query and calls fn with each row it reads. Content that cannot be read is store_damaged.
+func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query string, args ...any) error {
 	s, err := t.statement(query)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rows, err := s.QueryContext(context.Background(), args...)
 	if err != nil {
-		return nil, t.fail(err)
+		return t.fail(err)
 	}
 	defer rows.Close()
-	var all []T
 	for rows.Next() {
 		v, err := read(rows.Scan)
 		if err != nil {
-			return nil, storeDamaged(t.db.path).WithCause(err)
+			return storeDamaged(t.db.path).WithCause(err)
 		}
-		all = append(all, v)
+		if err := fn(v); err != nil {
+			return err
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, t.fail(err)
+		return t.fail(err)
+	}
+	return nil
+}
+
+// list is each for queries whose rows are all wanted together.
+func list[T any](t *tx, read func(scan) (T, error), query string, args ...any) ([]T, error) {
+	var all []T
+	err := each(t, read, func(v T) error {
+		all = append(all, v)
+		return nil
+	}, query, args...)
+	if err != nil {
+		return nil, err
 	}
 	return all, nil
 }
@@ -192,38 +203,30 @@ func integer(row scan) (n int64, err error) {
 	return n, err
 }
 
-// maxIn is the longest IN list. The lengths in between come in few sizes, so that there are few statements to prepare.
-const maxIn = 100
-
-// listIn runs a query that contains "IN (%s)" for the ids, in as many pieces as needed. Ids are distinct.
-func listIn[T any](t *tx, read func(scan) (T, error), query string, ids []string) ([]T, error) {
-	var all []T
-	for piece := range slices.Chunk(ids, maxIn) {
-		size := 1
-		for size < len(piece) {
-			size *= 10
-		}
-		var marks strings.Builder
-		args := make([]any, 0, size)
-		for i := range size {
-			marks.WriteString(",$" + strconv.Itoa(i+1))
-			args = append(args, piece[min(i, len(piece)-1)]) // the last id again and again fills the list
-		}
-		some, err := list(t, read, fmt.Sprintf(query, marks.String()[1:]), args...)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, some...)
+// hang reads rows that hang on records and gives each to its record. read returns the id of the record first; the query
+// contains "IN (%s)" for the ids, which are its one parameter.
+func hang[R, V any](t *tx, records map[string]*R, ids []string, read func(scan) (string, V, error), add func(*R, V), query string) error {
+	type row struct {
+		owner string
+		value V
 	}
-	return all, nil
-}
-
-// owner finds the record that a row hangs on. A damaged index leads to rows that were not asked for.
-func owner[T any](t *tx, records map[string]*T, id string) (*T, error) {
-	if record := records[id]; record != nil {
-		return record, nil
+	scanRow := func(columns scan) (r row, err error) {
+		r.owner, r.value, err = read(columns)
+		return r, err
 	}
-	return nil, storeDamaged(t.db.path).WithCause(errors.New("an index and its table disagree"))
+	give := func(r row) error {
+		record := records[r.owner]
+		if record == nil { // a damaged index leads to rows that were not asked for
+			return storeDamaged(t.db.path).WithCause(errors.New("an index and its table disagree"))
+		}
+		add(record, r.value)
+		return nil
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	return each(t, scanRow, give, fmt.Sprintf(query, idList), string(list))
 }
 
 // micros is a time as it is stored: UTC microseconds.
