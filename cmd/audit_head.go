@@ -13,8 +13,9 @@ func newAuditHead(a *app) *cobra.Command {
 		Short: "Print the end of the audit log, to keep elsewhere",
 		Long: `Print the number and hash of the newest audit record as one value. Kept elsewhere, it later proves with audit verify --head that
 nothing before it was changed or cut.`,
-		Example: `  keyctl audit head`,
-		Args:    args(),
+		Annotations: onlyReads(),
+		Example:     `  keyctl audit head`,
+		Args:        args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return showOne(a, c.Context(), auditHeadShape, func(service keys.Service) (keys.AuditHeadView, error) {
 				return service.AuditHead(c.Context())

@@ -10,9 +10,10 @@ func newAuditList(a *app) *cobra.Command {
 	var page pageFlags
 	var f auditFilterFlags
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List audit records, oldest first",
-		Long:  `List what was done, by whom, to what, and how it went, oldest first. Listing does not check the chain: audit verify does.`,
+		Use:         "list",
+		Short:       "List audit records, oldest first",
+		Long:        `List what was done, by whom, to what, and how it went, oldest first. Listing does not check the chain: audit verify does.`,
+		Annotations: onlyReads(),
 		Example: `  keyctl audit list --since 7d
   keyctl audit list --object web-01 -o json`,
 		Args: args(),

@@ -16,6 +16,7 @@ func newAuditVerify(a *app) *cobra.Command {
 		Short: "Check the chain of audit records",
 		Long: `Check every record of the audit log and its head. The first bad or missing record is named, and the exit status is 8. With --head
 the log must also contain the record that an earlier audit head named: that shows a log that was cut and sealed anew.`,
+		Annotations: onlyReads(),
 		Example: `  keyctl audit verify
   keyctl audit verify --head "$(cat kept-elsewhere)"`,
 		Args: args(),

@@ -16,9 +16,10 @@ func newCompletion(a *app) *cobra.Command {
   zsh          keyctl completion zsh > "${fpath[1]}/_keyctl"
   fish         keyctl completion fish > ~/.config/fish/completions/keyctl.fish
   powershell   keyctl completion powershell | Out-String | Invoke-Expression`,
-		Example:   `  keyctl completion bash`,
-		Args:      args("SHELL"),
-		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
+		Annotations: onlyReads(),
+		Example:     `  keyctl completion bash`,
+		Args:        args("SHELL"),
+		ValidArgs:   []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(c *cobra.Command, args []string) error {
 			root, out := c.Root(), a.sys.Stdout
 			switch args[0] {

@@ -35,9 +35,10 @@ func newKeysList(a *app) *cobra.Command {
 	var page pageFlags
 	var f keyFilterFlags
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List keys",
-		Long:  `List all keys but deleted ones, ordered by name. Filters narrow the list; several of them must all hold.`,
+		Use:         "list",
+		Short:       "List keys",
+		Long:        `List all keys but deleted ones, ordered by name. Filters narrow the list; several of them must all hold.`,
+		Annotations: onlyReads(),
 		Example: `  keyctl keys list
   keyctl keys list --dataset payments --state active -o json
   keyctl keys list --unused-for 90d --sort last-used

@@ -10,9 +10,10 @@ import (
 
 func newKeysShow(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show KEY",
-		Short: "Show one key",
-		Long:  `Show everything keyctl knows about a key. Secrets are not among it: a credential is shown once, when it is made.`,
+		Use:         "show KEY",
+		Short:       "Show one key",
+		Long:        `Show everything keyctl knows about a key. Secrets are not among it: a credential is shown once, when it is made.`,
+		Annotations: onlyReads(),
 		Example: `  keyctl keys show web-01
   keyctl keys show KCb4Hn -o json`,
 		Args: args("KEY"),

@@ -74,11 +74,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	program := args[1:]
+	// The terminal is closed as soon as the program ends, with whatever was not read of it yet: the shell stays a moment.
+	const drained = `; status=$?; sleep 0.3; exit $status`
 	switch program[0] {
 	case "-tty":
-		program = append([]string{"sh", "-c", `exec "$@" 2>/dev/tty`, "sh"}, program[1:]...)
+		program = append([]string{"sh", "-c", `"$@" 2>/dev/tty` + drained, "sh"}, program[1:]...)
 	case "-tty=out":
-		program = append([]string{"sh", "-c", `exec "$@" >/dev/tty 2>&1`, "sh"}, program[1:]...)
+		program = append([]string{"sh", "-c", `"$@" >/dev/tty 2>&1` + drained, "sh"}, program[1:]...)
 	}
 	got := 0
 	if err := ts.Exec(program[0], program[1:]...); err != nil {

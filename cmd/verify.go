@@ -27,6 +27,7 @@ func newVerify(a *app) *cobra.Command {
 dataset. The exit status is 0 for yes and 8 for no; the reason is one word.
 
 With --from the credential itself is checked, both secrets. Without --ip a key's address ranges are not looked at.`,
+		Annotations: onlyReads(),
 		Example: `  keyctl verify web-01 --ip 10.1.2.3 --dataset payments
   keyctl verify --from web-01.env -o json`,
 		Args: optionalArg("KEY"),

@@ -22,11 +22,12 @@ type buildInfo struct {
 
 func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Long:    `Print the version of keyctl, the revision and toolchain it was built with, and its platform.`,
-		Example: `  keyctl version`,
-		Args:    args(),
+		Use:         "version",
+		Short:       "Print the version",
+		Long:        `Print the version of keyctl, the revision and toolchain it was built with, and its platform.`,
+		Annotations: onlyReads(),
+		Example:     `  keyctl version`,
+		Args:        args(),
 		RunE: func(*cobra.Command, []string) error {
 			p, err := a.barePrinter()
 			if err != nil {
