@@ -121,7 +121,7 @@ func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chose
 	return "", false, nil
 }
 
-// issue carries a drawn credential from its commit to its proof (threats 4.3): commit it as pending, hand it over, prove
+// issue carries a drawn credential from its commit to its proof (docs/states.md): commit it as pending, hand it over, prove
 // possession. A hand-over that fails withdraws it, so nothing the sinks did not take is ever live; and the old credential
 // of a roll outlives every failure before the proof.
 func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d *delivery, commit func(keys.Offer) (keys.Pending, error)) (keys.Proven, error) {

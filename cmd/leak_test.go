@@ -101,7 +101,7 @@ func flagsOf(c *cobra.Command) (names []string) {
 	return names
 }
 
-// A secret pasted where something else belongs is not repeated: the error may end in a log (threats 4.6).
+// A secret pasted where something else belongs is not repeated: the error may end in a log (R2).
 func TestR2_ErrorsRepeatNoSecret(t *testing.T) {
 	w := newWorld(t)
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")

@@ -144,7 +144,7 @@ func isClean(text string) bool {
 	return utf8.ValidString(text) && strings.IndexFunc(text, unprintable) < 0
 }
 
-// unprintable reports whether r can drive a terminal or reorder what stands on it (threats.md R26).
+// unprintable reports whether r can drive a terminal or reorder what stands on it (R26).
 func unprintable(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
 // Broken says where a chain first fails to be what was written.

@@ -169,7 +169,7 @@ contexts:
 		{[]string{"--context", "flag"}, "env", "flag", "flag"},
 		{nil, "env", "env", "env"},
 		{nil, "", "file", "file"},
-		{[]string{"--context=File"}, "", "File", "upper"}, // names compare exactly (threats.md R16)
+		{[]string{"--context=File"}, "", "File", "upper"}, // names compare exactly (R16)
 		{[]string{"--context=a.b"}, "", "a.b", "dotted"},
 	} {
 		u := newUser(t)

@@ -78,7 +78,7 @@ func (f OTPFlags) check() error {
 	return nil
 }
 
-// withoutBlanks removes the ASCII blanks with which apps and people group digits (threats.md 4.2).
+// withoutBlanks removes the ASCII blanks with which apps and people group digits (docs/states.md).
 func withoutBlanks(code string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune(" \t\r\n", r) {

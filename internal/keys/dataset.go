@@ -28,7 +28,7 @@ func ParseDatasetType(text string) (DatasetType, error) {
 	return "", fault.New(fault.Invalid, "no dataset type %q", text).WithHint("the type is %s", Unstructured)
 }
 
-// The algorithms of unstructured datasets, spelled as client libraries compare them (ubiq-wire 3.1).
+// The algorithms of unstructured datasets, spelled as client libraries compare them.
 const (
 	AES256GCM = "AES-256-GCM"
 	AES128GCM = "AES-128-GCM"

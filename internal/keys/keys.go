@@ -58,7 +58,7 @@ type Service interface {
 	Withdraw(ctx context.Context, accessKeyID string) error
 
 	// EditKey changes what the edit names and leaves the rest. key_pending, key_disabled (compromised), key_expired: the
-	// state table of threats 4.3. exists: the new name is taken. no_restriction: the last range would go.
+	// state table of docs/states.md. exists: the new name is taken. no_restriction: the last range would go.
 	EditKey(ctx context.Context, ref string, edit KeyEdit) (KeyView, error)
 	// CheckEdit checks like EditKey, changes nothing, and returns the addresses that used the key in the last 7 days and
 	// would be shut out.

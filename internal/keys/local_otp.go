@@ -13,7 +13,7 @@ import (
 // otpIssuer is what an authenticator app shows beside the operator's name.
 const otpIssuer = "keyctl"
 
-// guarded runs a change that asks for the caller's second factor, in the order of threats 4.2: check (state, and whether
+// guarded runs a change that asks for the caller's second factor, in the order of docs/states.md: check (state, and whether
 // the request was carried out already), count the attempt and commit that, compare, change.
 //
 // check may say that there is nothing left to guard (done): what it wrote is then committed as it is. It runs again

@@ -48,7 +48,7 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 }
 
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
-// same work (threats 4.6).
+// same work (R3).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
 	cred, err := l.credentialOrDecoy(tx, q.AccessKeyID)

@@ -11,7 +11,7 @@ import (
 	"keyctl/internal/keys/keystest"
 )
 
-// model is what threats 4.3 says about keys and their credentials, for one caller and in memory. It keeps no rows and
+// model is what docs/states.md says about keys and their credentials, for one caller and in memory. It keeps no rows and
 // knows no transactions; what time ends, tick ends at once. Each method says what the Service must answer and changes
 // the model if it is nothing.
 type model struct {

@@ -13,7 +13,7 @@ import (
 
 // IgnoreBrokenPipe makes a write to a pipe without a reader return EPIPE on every descriptor. Without it the Go runtime
 // ends the process on standard output and standard error, and keyctl could not withdraw the credential that nobody
-// received (threats.md R28).
+// received (R28).
 //
 // The signal is caught, not ignored: an ignored one stays ignored in child programs, and theirs should end as they would
 // without keyctl.

@@ -23,7 +23,7 @@ import (
 )
 
 // Snapshot writes the store as it is at one instant to a new file of mode 0600, without waiting for writers or holding
-// them up (threats R48). The file is a store of its own without side files. exists: something is at path already.
+// them up (R48). The file is a store of its own without side files. exists: something is at path already.
 func (db *DB) Snapshot(ctx context.Context, path string) error {
 	f, err := safefile.Create(path)
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 	applicationID = 0x6B63746C
 
 	beginView   = "BEGIN DEFERRED"
-	beginUpdate = "BEGIN IMMEDIATE" // takes the write lock before anything is read (threats R31)
+	beginUpdate = "BEGIN IMMEDIATE" // takes the write lock before anything is read (R31)
 
 	// lockWait is how long SQLite itself waits for a lock. It is short: DB.run retries with random pauses, and notices
 	// between two attempts that its context has ended.
@@ -48,7 +48,7 @@ const (
 // every number of ids, and is prepared without counting through its parameters.
 const idList = `SELECT value FROM json_each($1)`
 
-// dsn names a store file for the driver. Durability comes from WAL with synchronous=FULL (threats R41); the other settings
+// dsn names a store file for the driver. Durability comes from WAL with synchronous=FULL (R41); the other settings
 // distrust the file: no functions or views with side effects from its schema, no unchecked cells, no mapped memory.
 func dsn(path string, use purpose, wait time.Duration) string {
 	pragmas := []string{
@@ -192,7 +192,7 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 	return &connection{raw: raw, statements: map[string]*sql.Stmt{}}, nil
 }
 
-// look makes a connection that reads on a full disk (threats R45). The index of the write-ahead log, which processes share
+// look makes a connection that reads on a full disk (R45). The index of the write-ahead log, which processes share
 // in a file, finds no room there; a process that has the store to itself keeps it in memory (sqlite.org/wal.html section
 // 8). The connection is closed after its transaction, for it keeps all others out.
 func (p *pool) look(ctx context.Context) (*connection, error) {

@@ -17,7 +17,7 @@ import (
 	"keyctl/internal/keys"
 )
 
-// DefaultWait bounds the wait for other writers (threats R43).
+// DefaultWait bounds the wait for other writers (R43).
 const DefaultWait = 5 * time.Second
 
 // Options are the parts of a store's opening that callers may choose. The zero value is right for keyctl itself.
@@ -51,9 +51,9 @@ type DB struct {
 	writer  *pool
 	closed  atomic.Bool
 
-	// failed is set when the disk broke a promise about durability; from then on nothing is written (threats R45).
+	// failed is set when the disk broke a promise about durability; from then on nothing is written (R45).
 	failed atomic.Pointer[fault.Error]
-	// wiped says that secrets were removed whose bytes may still be in the write-ahead log (threats R49).
+	// wiped says that secrets were removed whose bytes may still be in the write-ahead log (R49).
 	wiped atomic.Bool
 }
 

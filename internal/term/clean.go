@@ -10,7 +10,7 @@ import (
 // Clean returns s with everything that could do more than be read written as a Go escape (\x1b, \n, \u202e): control
 // characters, which steer a terminal; line and paragraph separators; format characters, among them the overrides that
 // make text appear in another order; and bytes that are no UTF-8. What is shown but was chosen by somebody else passes
-// through here (threats.md R26). The joiners U+200C and U+200D stay: scripts and emoji need them. The result is for
+// through here (R26). The joiners U+200C and U+200D stay: scripts and emoji need them. The result is for
 // people and cannot be turned back.
 func Clean(s string) string {
 	bad := strings.IndexFunc(s, hostile)

@@ -9,7 +9,7 @@ import (
 	"keyctl/internal/keys"
 )
 
-// stateOps are the columns of the state table (threats 4.3): what can be asked of a key in any state.
+// stateOps are the columns of the state table (docs/states.md): what can be asked of a key in any state.
 var stateOps = []struct {
 	name string
 	do   func(t *testing.T, w *world, c cellSubject) error
