@@ -217,5 +217,5 @@ func (a *app) sayRestored(path, aside string, m store.Manifest, undone []audit.E
 	for _, e := range undone {
 		a.warn(fmt.Sprintf("undone: %s %s %q at %s", e.Action, e.Object.Type, e.Object.Name, e.At.Format(time.RFC3339)))
 	}
-	a.say("%d changes that took something away are undone; look at each", len(undone))
+	a.say("undone changes that took something away: %d; look at each", len(undone))
 }
