@@ -50,13 +50,13 @@ func (a *app) createDataset(ctx context.Context, o datasetOptions) error {
 	request := keys.NewDataset{
 		Name: o.name, Description: o.description, Type: keys.DatasetType(o.kind), Algorithm: o.algorithm, PrimaryKey: o.primaryKey,
 	}
+	if err := request.Validate(); err != nil {
+		return err
+	}
 	if o.noKey {
 		return a.createBareDataset(ctx, request, o.deliver)
 	}
 	drawn := startDrawing(a.sys.Rand)
-	if err := keys.ValidateName("dataset", o.name); err != nil {
-		return err
-	}
 	d, err := a.planDelivery(o.deliver, o.name)
 	if err != nil {
 		return err

@@ -89,9 +89,6 @@ func (a *app) createKey(ctx context.Context, o createOptions) error {
 // newKey reads what the flags ask for.
 func (a *app) newKey(o createOptions) (keys.NewKey, error) {
 	request := keys.NewKey{Name: o.name, Description: o.description, Datasets: o.datasets}
-	if err := keys.ValidateName("key", o.name); err != nil {
-		return request, err
-	}
 	var err error
 	if request.IPRanges, err = iprange.ParseList(o.ranges); err != nil {
 		return request, err
@@ -100,9 +97,11 @@ func (a *app) newKey(o createOptions) (keys.NewKey, error) {
 		return request, err
 	}
 	if o.expires != "" {
-		request.ExpiresAt, err = keys.ParseExpiry(o.expires, a.now())
+		if request.ExpiresAt, err = keys.ParseExpiry(o.expires, a.now()); err != nil {
+			return request, err
+		}
 	}
-	return request, err
+	return request, request.Validate()
 }
 
 // parseLabels reads name=value pairs.

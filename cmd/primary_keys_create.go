@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"github.com/spf13/cobra"
+
+	"keyctl/internal/keys"
 )
 
 func newPrimaryKeysCreate(a *app) *cobra.Command {
@@ -13,6 +15,9 @@ func newPrimaryKeysCreate(a *app) *cobra.Command {
 		Example: `  keyctl primary-keys create shared --description "all customer data"`,
 		Args:    args("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := keys.ValidatePrimaryKey(args[0], description); err != nil {
+				return err
+			}
 			p, err := a.printer()
 			if err != nil {
 				return err

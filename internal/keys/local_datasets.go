@@ -46,8 +46,13 @@ func (l *Local) CreateDataset(ctx context.Context, request NewDataset) (DatasetV
 	if request.Algorithm == "" {
 		request.Algorithm = AES256GCM
 	}
-	if err := request.validate(); err != nil {
+	if err := request.Validate(); err != nil {
 		return DatasetView{}, nil, err
+	}
+	if request.FirstKey != nil {
+		if err := request.FirstKey.validate(); err != nil {
+			return DatasetView{}, nil, err
+		}
 	}
 	d := datasetDraw{}
 	var err error
@@ -83,8 +88,9 @@ type datasetDraw struct {
 	key     drawn
 }
 
-// validate checks what needs no store.
-func (r NewDataset) validate() error {
+// Validate checks what needs neither store nor offer, so that a caller can find a mistake before it opens or makes
+// anything.
+func (r NewDataset) Validate() error {
 	if err := ValidateName("dataset", r.Name); err != nil {
 		return err
 	}
@@ -94,13 +100,11 @@ func (r NewDataset) validate() error {
 	if _, err := ParseDatasetType(string(r.Type)); err != nil {
 		return err
 	}
-	if _, err := ParseAlgorithm(r.Algorithm); err != nil {
-		return err
+	if r.Algorithm == "" {
+		return nil
 	}
-	if r.FirstKey != nil {
-		return r.FirstKey.validate()
-	}
-	return nil
+	_, err := ParseAlgorithm(r.Algorithm)
+	return err
 }
 
 // createDataset stores a dataset with what is made together with it, or answers a repeat of the request.

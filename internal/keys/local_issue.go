@@ -17,7 +17,10 @@ const challengeBytes = 32
 // CreateKey implements Service.
 func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) {
 	request.ExpiresAt = Instant(request.ExpiresAt)
-	if err := request.validate(); err != nil {
+	if err := request.Validate(); err != nil {
+		return Pending{}, err
+	}
+	if err := request.Offer.validate(); err != nil {
 		return Pending{}, err
 	}
 	draw, err := l.drawFor(request, request.Offer)
@@ -52,8 +55,9 @@ func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) 
 	return pending, err
 }
 
-// validate checks what needs neither store nor time.
-func (r NewKey) validate() error {
+// Validate checks what needs neither store nor offer nor time, so that a caller can find a mistake before it opens or
+// makes anything.
+func (r NewKey) Validate() error {
 	if err := ValidateName("key", r.Name); err != nil {
 		return err
 	}
@@ -73,7 +77,7 @@ func (r NewKey) validate() error {
 			}
 		}
 	}
-	return r.Offer.validate()
+	return nil
 }
 
 // validate refuses material that client libraries could not use.

@@ -67,12 +67,18 @@ func (c *change) addPrimaryKey(k PrimaryKey) error {
 	return nameTaken(c.PutPrimaryKey(k), "Primary Key", k.Name)
 }
 
+// ValidatePrimaryKey checks the name and description of a new Primary Key, so that a caller can find a mistake before it
+// opens or makes anything.
+func ValidatePrimaryKey(name, description string) error {
+	if err := ValidateName("Primary Key", name); err != nil {
+		return err
+	}
+	return validateText("description", description, maxDescription)
+}
+
 // CreatePrimaryKey implements Service.
 func (l *Local) CreatePrimaryKey(ctx context.Context, name, description string) (PrimaryKeyView, error) {
-	if err := ValidateName("Primary Key", name); err != nil {
-		return PrimaryKeyView{}, err
-	}
-	if err := validateText("description", description, maxDescription); err != nil {
+	if err := ValidatePrimaryKey(name, description); err != nil {
 		return PrimaryKeyView{}, err
 	}
 	made, err := l.drawPrimaryKey()
