@@ -41,6 +41,9 @@ type Service interface {
 	// the same access key id with anything else is id_conflict. exists: the name is taken. not_found: a dataset is not
 	// there.
 	CreateKey(ctx context.Context, request NewKey) (Pending, error)
+	// CheckKeys tells of each request whether CreateKey would take it now: nil, or the error it would fail with. It changes
+	// nothing, wants no offers, and sees each request by itself: two of one name are both nil.
+	CheckKeys(ctx context.Context, requests []NewKey) ([]error, error)
 	// ExistingKey serves provisioning that runs again: it returns the active key of that name and in what it differs
 	// from the request. not_found: there is none yet, or only a pending one. key_disabled, key_expired: there is one, and
 	// it is not usable.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
@@ -34,15 +35,14 @@ func (l *Local) CreateKey(ctx context.Context, request NewKey) (Pending, error) 
 			pending = value(repeated)
 			return err
 		}
-		if reached(request.ExpiresAt, c.now) {
-			return pastDate(request.ExpiresAt)
-		}
-		if err := c.freeKeyName(request.Name); err != nil {
-			return err
-		}
-		datasets, err := c.datasetsNamed(request.Datasets)
+		datasets, yielding, err := request.check(c, c.now)
 		if err != nil {
 			return err
+		}
+		if yielding != nil {
+			if err := c.dropUnproven(*yielding, EndSuperseded); err != nil {
+				return err
+			}
 		}
 		rec, err := c.addKey(request, draw, datasets)
 		if err != nil {
@@ -78,6 +78,40 @@ func (r NewKey) Validate() error {
 		}
 	}
 	return nil
+}
+
+// CheckKeys implements Service.
+func (l *Local) CheckKeys(ctx context.Context, requests []NewKey) ([]error, error) {
+	refusals := make([]error, len(requests))
+	err := l.view(ctx, func(tx Tx, now time.Time) error {
+		for i, request := range requests {
+			err := request.Validate()
+			if err == nil {
+				_, _, err = request.check(tx, now)
+			}
+			switch fault.CodeOf(err) {
+			case "", fault.Invalid, fault.Exists, fault.NotFound:
+				refusals[i] = err
+			default:
+				return err // the store's trouble, not the request's
+			}
+		}
+		return nil
+	})
+	return refusals, err
+}
+
+// check tells whether a valid request can be carried out now, and finds what that needs: the datasets, and a pending key
+// of the same name, which gives way.
+func (r NewKey) check(tx Tx, now time.Time) (datasets []Dataset, yielding *KeyRecord, err error) {
+	if reached(r.ExpiresAt, now) {
+		return nil, nil, pastDate(r.ExpiresAt)
+	}
+	if yielding, err = nameYields(tx, r.Name); err != nil {
+		return nil, nil, err
+	}
+	datasets, err = datasetsNamed(tx, r.Datasets)
+	return datasets, yielding, err
 }
 
 // validate refuses material that client libraries could not use.
@@ -155,26 +189,27 @@ func value(p *Pending) Pending {
 	return *p
 }
 
-// freeKeyName makes way for a new key: a pending key of that name gives way, any other keeps its name.
-func (c *change) freeKeyName(name string) error {
-	rec, err := c.KeyByName(name)
+// nameYields returns the key whose name a new key would take, if that is only pending; nil where the name is free. exists:
+// the name is another key's for good.
+func nameYields(tx Tx, name string) (*KeyRecord, error) {
+	rec, err := tx.KeyByName(name)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return nil
+		return nil, nil
 	case err != nil:
-		return err
+		return nil, err
 	case rec.ActivatedAt.IsZero():
-		return c.dropUnproven(rec, EndSuperseded)
+		return &rec, nil
 	}
-	return nameExists("key", name)
+	return nil, nameExists("key", name)
 }
 
 // datasetsNamed finds datasets by name and refuses a set that holds two unstructured ones: a client names no dataset
 // when it encrypts unstructured data, so the key must tell which is meant.
-func (c *change) datasetsNamed(names []string) ([]Dataset, error) {
+func datasetsNamed(tx Tx, names []string) ([]Dataset, error) {
 	datasets := make([]Dataset, 0, len(names))
 	for _, name := range names {
-		d, err := findDataset(c, name)
+		d, err := findDataset(tx, name)
 		if err != nil {
 			return nil, err
 		}

@@ -381,3 +381,44 @@ func testExistingKey(t *testing.T, w *world) {
 	}
 	wantExisting("a deleted one", "web-01", fault.NotFound)
 }
+
+// What CheckKeys says of a request is what CreateKey then does with it.
+func testCheckKeys(t *testing.T, w *world) {
+	w.dataset(t, "files")
+	w.dataset(t, "blobs")
+	w.active(t, "taken")
+	w.create(t, "pending")
+	cases := []struct {
+		name    string
+		changes []func(*keys.NewKey)
+		want    fault.Code
+	}{
+		{"free", []func(*keys.NewKey){withDatasets("files")}, ""},
+		{"pending", nil, ""},
+		{"taken", nil, fault.Exists},
+		{"no name", nil, fault.Invalid},
+		{"no-dataset", []func(*keys.NewKey){withDatasets("nope")}, fault.NotFound},
+		{"two-unstructured", []func(*keys.NewKey){withDatasets("files", "blobs")}, fault.Invalid},
+		{"over", []func(*keys.NewKey){withExpiry(w.now())}, fault.Invalid},
+	}
+	var requests []keys.NewKey
+	for _, c := range cases {
+		requests = append(requests, request(c.name, Drawn{}, c.changes...))
+	}
+	var refusals []error
+	w.unchanged(t, "CheckKeys", "", func() (err error) {
+		refusals, err = w.CheckKeys(t.Context(), requests)
+		return err
+	})
+	if len(refusals) != len(cases) {
+		t.Fatalf("CheckKeys of %d requests = %d answers", len(cases), len(refusals))
+	}
+	for i, c := range cases {
+		WantCode(t, "CheckKeys of "+c.name, refusals[i], c.want)
+		_, err := w.CreateKey(t.Context(), request(c.name, Draw(t), c.changes...))
+		WantCode(t, "CreateKey of "+c.name, err, c.want)
+	}
+	if refusals, err := w.CheckKeys(t.Context(), nil); err != nil || len(refusals) != 0 {
+		t.Errorf("CheckKeys of nothing = %v, %v", refusals, err)
+	}
+}

@@ -24,6 +24,7 @@ func Suite(t *testing.T, open func(t *testing.T, env keys.Env) keys.Service) {
 		{"Withdraw", testWithdraw},
 		{"Purge", testPurge},
 		{"ExistingKey", testExistingKey},
+		{"CheckKeys", testCheckKeys},
 		{"Edit", testEdit},
 		{"EditRefuses", testEditRefuses},
 		{"EditRanges", testEditRanges},
