@@ -52,6 +52,7 @@ fuzz:
 bench:
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page)$$' -benchtime $(PAIRS) ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioCreate$$' -benchtime 151x ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatioBulk$$' -benchtime 2x -timeout 30m ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkR3$$' -benchtime 20000x ./internal/bench
 	@$(GO) test -run '^$$' -bench . $$($(GO) list ./... | grep -v /bench)
 

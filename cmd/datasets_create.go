@@ -57,29 +57,15 @@ func (a *app) createDataset(ctx context.Context, o datasetOptions) error {
 		return a.createBareDataset(ctx, request, o.deliver)
 	}
 	drawn := startDrawing(a.sys.Rand)
-	d, err := a.planDelivery(o.deliver, o.name)
-	if err != nil {
-		return err
-	}
-	service, err := a.openOrCreate(ctx)
-	if err != nil {
-		return err
-	}
-	if done, err := a.resume(ctx, service, o.deliver, o.name, false); done || err != nil {
-		return err
-	}
-	proven, err := a.issue(ctx, service, drawn, d, func(offer keys.Offer) (keys.Pending, error) {
-		request.FirstKey = &offer
-		_, pending, err := service.CreateDataset(ctx, request)
-		if err != nil {
-			return keys.Pending{}, err
-		}
-		return *pending, nil
-	})
-	if err != nil {
-		return err
-	}
-	return a.issuedKey(proven.Key, o.deliver, d)
+	return a.handOut(ctx, drawn, o.deliver, o.name, func(keys.Service) (bool, error) { return false, nil },
+		func(service keys.Service, offer keys.Offer) (keys.Pending, error) {
+			request.FirstKey = &offer
+			_, pending, err := service.CreateDataset(ctx, request)
+			if err != nil {
+				return keys.Pending{}, err
+			}
+			return *pending, nil
+		})
 }
 
 // createBareDataset makes a dataset without a key and prints it.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,12 +28,15 @@ type deliveryFlags struct {
 }
 
 func (d *deliveryFlags) add(f *pflag.FlagSet) {
-	f.Var(nonEmpty(&d.format), "format", "write the credential as text, env, dotenv, json, ini or k8s")
+	f.Var(nonEmpty(&d.format), "format", "write the credential as text, env, dotenv, json, ini or k8s; github: hand it to a job's next steps")
 	f.Var(nonEmpty(&d.profile), "profile", "profile of --format ini, name of --format k8s (default: the key's name)")
 	f.Var(nonEmpty(&d.out), "out", "write the credential to this new file, mode 0600, instead of standard output")
 	f.BoolVar(&d.replace, "replace", false, "let --out replace an old copy, once the new credential is proven")
 	f.BoolVar(&d.print, "print", false, "write the credential to standard output, also beside --out or under CI")
 }
+
+// formatGitHub is the value of --format that is no text but a place: the environment of a GitHub Actions job.
+const formatGitHub = "github"
 
 // sink is a place a credential goes to.
 type sink interface {
@@ -46,18 +50,22 @@ type sink interface {
 	abort()
 	// place names the sink in messages.
 	place() string
+	// where says where the credential is then, after "the credential is"; empty where everybody sees it.
+	where() string
 }
 
 // issued is a credential on its way out.
 type issued struct {
-	cred     credential.Credential
-	previous *credential.Previous // what a roll makes of the old credential
+	cred    credential.Credential
+	pending keys.Pending // what the store made of it
 }
 
 // delivery is the way of one credential out of keyctl.
 type delivery struct {
 	sinks  []sink
 	stdout bool // secrets go to standard output
+
+	replaces bool // what the places hold of old gives way
 }
 
 // planDelivery chooses the sinks by the flags, and the format by the flags and by who reads standard output. It refuses
@@ -67,35 +75,37 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.format == formatGitHub {
+		return a.planGitHub(f)
+	}
 	format, chosen, err := a.credentialFormat(f)
 	if err != nil {
 		return nil, err
 	}
-	if err := credential.CheckProfile(format, cmp.Or(f.profile, name)); err != nil {
+	profile := cmp.Or(f.profile, name)
+	if err := credential.CheckProfile(format, profile); err != nil {
 		return nil, err
 	}
-	d := &delivery{stdout: f.out == "" || f.print}
-	switch {
-	case f.replace && f.out == "":
+	elsewhere := f.out != ""
+	d := &delivery{stdout: !elsewhere || f.print, replaces: f.replace}
+	if f.replace && f.out == "" {
 		return nil, fault.New(fault.Invalid, "--replace goes with --out").WithHint("name the file to replace with --out FILE")
-	case d.stdout && a.quiet:
-		return nil, fault.New(fault.Invalid, "with -q the credential would go nowhere").WithHint("choose a place for it with --out FILE")
-	case d.stdout && !screen.StdoutIsTerminal() && !chosen && !f.print && a.sys.Getenv("CI") != "":
-		return nil, fault.New(fault.Invalid, "under CI a credential is not printed by default: job logs keep it").
-			WithHint("choose --out FILE, or ask for it with --format env, -o json or --print")
+	}
+	if d.stdout {
+		const places = "choose --out FILE, or ask for it with --format env, -o json or --print"
+		if err := a.mayPrint(chosen || f.print, places); err != nil {
+			return nil, err
+		}
 	}
 	if f.out != "" {
-		d.sinks = append(d.sinks, &fileSink{
-			path: f.out, format: cmp.Or(format, credential.Env), profile: cmp.Or(f.profile, name), replace: f.replace,
-			wait: a.cfg.Timeout, warn: a.warn,
-		})
+		d.sinks = append(d.sinks, a.newFileSink(f.out, cmp.Or(format, credential.Env), profile, f.replace))
 	}
 	if d.stdout {
 		fallback := credential.Env
 		if screen.StdoutIsTerminal() {
 			fallback = credential.Text
 		}
-		d.sinks = append(d.sinks, &streamSink{w: a.sys.Stdout, format: cmp.Or(format, fallback), profile: f.profile, alone: len(d.sinks) == 0})
+		d.sinks = append(d.sinks, &streamSink{w: a.sys.Stdout, format: cmp.Or(format, fallback), profile: f.profile, alone: !elsewhere})
 	}
 	return d, nil
 }
@@ -104,6 +114,9 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chosen bool, err error) {
 	if f.format != "" {
 		format, err = credential.ParseFormat(f.format)
+		if err != nil {
+			err = fault.From(err).WithHint("the formats are %s and %s", joinFormats(), formatGitHub)
+		}
 		return format, true, err
 	}
 	if _, err := a.config(); err != nil {
@@ -119,6 +132,40 @@ func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chose
 			WithHint("use -o json, or --format text, env, dotenv, json, ini or k8s")
 	}
 	return "", false, nil
+}
+
+// mayPrint refuses to print a credential where it would be lost, or kept in a job's log without anybody having asked for
+// it. hint says what else to do.
+func (a *app) mayPrint(asked bool, hint string) error {
+	screen, err := a.terminal()
+	switch {
+	case err != nil:
+		return err
+	case a.quiet:
+		return fault.New(fault.Invalid, "with -q the credential would go nowhere").WithHint("%s", hint)
+	case !asked && !screen.StdoutIsTerminal() && a.sys.Getenv("CI") != "":
+		return fault.New(fault.Invalid, "under CI a credential is not printed by default: job logs keep it").WithHint("%s", hint)
+	}
+	return nil
+}
+
+func joinFormats() string {
+	var names []string
+	for _, f := range credential.Formats() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
+// where says where the credential is, for a person; empty if that is only standard output.
+func (d *delivery) where() string {
+	var places []string
+	for _, s := range d.sinks {
+		if at := s.where(); at != "" {
+			places = append(places, at)
+		}
+	}
+	return strings.Join(places, " and ")
 }
 
 // issue carries a drawn credential from its commit to its proof (docs/states.md): commit it as pending, hand it over, prove
@@ -139,7 +186,7 @@ func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d
 	}
 	cred.Name, cred.Datasets = pending.Name, pending.Datasets
 	a.tell("committed %s of key %q as pending", cred.AccessKeyID, cred.Name)
-	if err := d.fill(issued{cred, pending.Previous}); err != nil {
+	if err := d.fill(issued{cred, pending}); err != nil {
 		return keys.Proven{}, a.withdraw(ctx, service, cred, err)
 	}
 	if ctx.Err() != nil {
@@ -256,7 +303,7 @@ func (done) abort() {}
 func (i issued) render(format credential.Format, profile string) ([]byte, error) {
 	var b bytes.Buffer
 	if format == credential.JSON {
-		encoded, err := encodeJSON(credential.Document{Credential: i.cred, Previous: i.previous})
+		encoded, err := encodeJSON(credential.Document{Credential: i.cred, Previous: i.pending.Previous})
 		if err != nil {
 			return nil, err
 		}

@@ -184,33 +184,49 @@ func (p *printer) columnsOf(v any) ([]field, error) {
 
 // printCSV writes things as CSV, with one column a field.
 func printCSV[T any](p *printer, items iter.Seq2[T, error]) error {
-	w := csv.NewWriter(p.out)
-	columns, err := p.columnsOf(*new(T))
+	t, err := newCSVTable(p, *new(T))
 	if err != nil {
 		return err
 	}
-	if !p.noHeaders {
-		names := make([]string, len(columns))
-		for i, f := range columns {
-			names[i] = f.name
-		}
-		if err := w.Write(names); err != nil {
-			return err
-		}
+	return errors.Join(each(items, func(item T) error { return t.write(item) }), t.flush())
+}
+
+// csvTable is CSV that is written row by row.
+type csvTable struct {
+	p *printer
+	w *csv.Writer
+}
+
+// newCSVTable begins a table of things like this one with its header.
+func newCSVTable(p *printer, like any) (*csvTable, error) {
+	t := &csvTable{p, csv.NewWriter(p.out)}
+	columns, err := p.columnsOf(like)
+	if err != nil || p.noHeaders {
+		return t, err
 	}
-	err = each(items, func(item T) error {
-		fields, err := p.columnsOf(item)
-		if err != nil {
-			return err
-		}
-		values := make([]string, len(fields))
-		for i, f := range fields {
-			values[i] = csvCell(f.value)
-		}
-		return w.Write(values)
-	})
-	w.Flush()
-	return errors.Join(err, w.Error())
+	names := make([]string, len(columns))
+	for i, f := range columns {
+		names[i] = f.name
+	}
+	return t, t.w.Write(names)
+}
+
+// write adds a row. It may stay in memory until flush.
+func (t *csvTable) write(item any) error {
+	fields, err := t.p.columnsOf(item)
+	if err != nil {
+		return err
+	}
+	values := make([]string, len(fields))
+	for i, f := range fields {
+		values[i] = csvCell(f.value)
+	}
+	return t.w.Write(values)
+}
+
+func (t *csvTable) flush() error {
+	t.w.Flush()
+	return t.w.Error()
 }
 
 // csvCell turns a JSON value into a cell: text as it is, a list of text joined by semicolons, null as nothing, anything

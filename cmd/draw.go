@@ -3,6 +3,8 @@ package cmd
 import (
 	"context"
 	"io"
+	"iter"
+	"runtime"
 
 	"keyctl/internal/credential"
 	"keyctl/internal/keys"
@@ -39,3 +41,40 @@ func (d *drawing) wait(ctx context.Context) (credential.Credential, keys.Offer, 
 		return credential.Credential{}, keys.Offer{}, ctx.Err()
 	}
 }
+
+// drawAhead is one drawing after another, n in all. Every core draws, and a few credentials ahead of the one that is
+// wanted: one key pair takes six times as long as another, and no core shall wait for the slowest. It ends with ctx.
+func drawAhead(ctx context.Context, random io.Reader, n int) iter.Seq[*drawing] {
+	return func(yield func(*drawing) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		cores := runtime.GOMAXPROCS(0)
+		ahead := make(chan *drawing, drawnAhead*cores)
+		busy := make(chan struct{}, cores)
+		go func() {
+			defer close(ahead)
+			for range n {
+				select {
+				case busy <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				d := startDrawing(random)
+				go func() { <-d.done; <-busy }()
+				select {
+				case ahead <- d:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for d := range ahead {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// drawnAhead is how many credentials for each core may wait to be handed out.
+const drawnAhead = 8

@@ -20,24 +20,44 @@ type createOptions struct {
 	labels      []string
 	expires     string
 	ifNotExists bool
+	file        string
+	outDir      string
 	deliver     deliveryFlags
 }
 
 func newKeysCreate(a *app) *cobra.Command {
 	var o createOptions
 	c := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Create a key and hand out its credential, once",
+		Use:   "create NAME | create -f FILE",
+		Short: "Create a key, or many, and hand out each credential once",
 		Long: `Create a key, one for each server or job, and hand out its credential. This is the only time the credential is shown: it is
 drawn on this machine, and the secret crypto access key never leaves it.
 
 The key becomes active only after the credential was delivered. If that fails, nothing was created. With --if-not-exists a
-provisioning script can run again and again: an active key of that name is left as it is, and no secret is printed.`,
+provisioning script can run again and again: an active key of that name is left as it is, and no secret is printed.
+
+With -f many keys are made from a list: CSV with a header line, or JSON, one object a line. The columns are name, description,
+ip, dataset, expires and labels; several values in a cell are separated by semicolons. Nothing is made before the whole list
+was found right. What became of each line is written to standard output as it happens, with its credential, as JSON (or with
+-o csv as CSV), one line a key; with --out-dir the credentials go to a file of mode 0600 for each key instead. If a line is
+repeated as failed, that counts. After an interruption the same command with --if-not-exists makes what is missing.`,
 		Example: `  keyctl keys create web-01 --dataset payments --ip 10.0.0.0/8 --ip 192.0.2.7
   keyctl keys create ci-tmp --expires 7d --format dotenv --out .env
-  keyctl keys create web-02 --if-not-exists --out /etc/web/keyctl.env`,
-		Args: args("NAME"),
+  keyctl keys create web-02 --if-not-exists --out /etc/web/keyctl.env
+  keyctl keys create -f servers.csv --out-dir credentials --if-not-exists`,
+		Args: func(c *cobra.Command, given []string) error {
+			if o.file == "" {
+				return args("NAME")(c, given)
+			}
+			if len(given) > 0 {
+				return fault.New(fault.Invalid, "with --file the names are in the list").WithHint("leave out %q, or --file", given[0])
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if o.file != "" {
+				return a.createKeys(c.Context(), o)
+			}
 			o.name = args[0]
 			return a.createKey(c.Context(), o)
 		},
@@ -50,17 +70,38 @@ provisioning script can run again and again: an active key of that name is left 
 	f.Var(list(&o.labels), "label", "a label, as name=value (repeatable)")
 	f.Var(nonEmpty(&o.expires), "expires", "when the key ends: 90d, 2027-01-31 or never")
 	f.BoolVar(&o.ifNotExists, "if-not-exists", false, "succeed without a credential if an active key has that name")
+	f.VarP(nonEmpty(&o.file), "file", "f", "create the keys of this list, - for standard input")
+	f.Var(nonEmpty(&o.outDir), "out-dir", "with --file, write each credential to a file of its own in this folder")
 	o.deliver.add(f)
 	return c
 }
 
 func (a *app) createKey(ctx context.Context, o createOptions) error {
+	if o.outDir != "" {
+		return fault.New(fault.Invalid, "--out-dir goes with --file").WithHint("for one key there is --out FILE")
+	}
 	drawn := startDrawing(a.sys.Rand)
 	request, err := a.newKey(o)
 	if err != nil {
 		return err
 	}
-	d, err := a.planDelivery(o.deliver, o.name)
+	return a.handOut(ctx, drawn, o.deliver, o.name, func(service keys.Service) (bool, error) {
+		if !o.ifNotExists {
+			return false, nil
+		}
+		return a.keyExists(ctx, service, request)
+	}, func(service keys.Service, offer keys.Offer) (keys.Pending, error) {
+		request.Offer = offer
+		return service.CreateKey(ctx, request)
+	})
+}
+
+// handOut makes a key and hands out its first credential. exists tells that nothing is to be made, and commit makes the
+// key, pending.
+func (a *app) handOut(ctx context.Context, drawn *drawing, f deliveryFlags, name string,
+	exists func(keys.Service) (bool, error), commit func(keys.Service, keys.Offer) (keys.Pending, error),
+) error {
+	d, err := a.planDelivery(f, name)
 	if err != nil {
 		return err
 	}
@@ -68,22 +109,17 @@ func (a *app) createKey(ctx context.Context, o createOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.ifNotExists {
-		if done, err := a.keyExists(ctx, service, request); done || err != nil {
-			return err
-		}
-	}
-	if done, err := a.resume(ctx, service, o.deliver, o.name, false); done || err != nil {
+	if done, err := exists(service); done || err != nil {
 		return err
 	}
-	proven, err := a.issue(ctx, service, drawn, d, func(offer keys.Offer) (keys.Pending, error) {
-		request.Offer = offer
-		return service.CreateKey(ctx, request)
-	})
+	if done, err := a.resume(ctx, service, d, name, false); done || err != nil {
+		return err
+	}
+	proven, err := a.issue(ctx, service, drawn, d, func(offer keys.Offer) (keys.Pending, error) { return commit(service, offer) })
 	if err != nil {
 		return err
 	}
-	return a.issuedKey(proven.Key, o.deliver, d)
+	return a.issuedKey(proven.Key, d)
 }
 
 // newKey reads what the flags ask for.
@@ -141,7 +177,7 @@ func (a *app) keyExists(ctx context.Context, service keys.Service, request keys.
 }
 
 // issuedKey says what happened to a person; with -q it prints the key's id.
-func (a *app) issuedKey(key keys.KeyView, f deliveryFlags, d *delivery) error {
+func (a *app) issuedKey(key keys.KeyView, d *delivery) error {
 	if a.quiet {
 		p, err := a.printer()
 		if err != nil {
@@ -149,8 +185,8 @@ func (a *app) issuedKey(key keys.KeyView, f deliveryFlags, d *delivery) error {
 		}
 		return p.line(key.ID)
 	}
-	if f.out != "" {
-		a.say("the credential %s of key %q is in %s; the key is active", orNone(key.AccessKeyID), key.Name, f.out)
+	if at := d.where(); at != "" {
+		a.say("the credential %s of key %q is %s; the key is active", orNone(key.AccessKeyID), key.Name, at)
 	}
 	screen, err := a.terminal()
 	if err == nil && d.stdout && screen.StdoutIsTerminal() {

@@ -69,7 +69,7 @@ func (a *app) roll(ctx context.Context, o rollOptions) error {
 	if err != nil {
 		return err
 	}
-	if done, err := a.resume(ctx, service, o.deliver, key.Name, true); done || err != nil {
+	if done, err := a.resume(ctx, service, d, key.Name, true); done || err != nil {
 		return err
 	}
 	if asks {
@@ -96,7 +96,7 @@ func (a *app) roll(ctx context.Context, o rollOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.rolled(proven, o.deliver, d)
+	return a.rolled(proven, d)
 }
 
 // rollGrace reads --expire, or the configured default; asks says that only a person can tell.
@@ -179,8 +179,8 @@ func (a *app) checkRoll(ctx context.Context, service keys.Service, ref string, t
 }
 
 // rolled tells a person what became of the old credential.
-func (a *app) rolled(proven keys.Proven, f deliveryFlags, d *delivery) error {
-	if err := a.issuedKey(proven.Key, f, d); err != nil {
+func (a *app) rolled(proven keys.Proven, d *delivery) error {
+	if err := a.issuedKey(proven.Key, d); err != nil {
 		return err
 	}
 	previous := proven.Previous

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -27,6 +26,7 @@ type streamSink struct {
 }
 
 func (s *streamSink) place() string { return "standard output" }
+func (s *streamSink) where() string { return "" }
 
 // prepare refuses the null device: that is what the Go runtime opens when standard output was closed.
 func (s *streamSink) prepare() error {
@@ -45,9 +45,13 @@ func (s *streamSink) fill(i issued) error {
 	if _, err := s.w.Write(text); err != nil {
 		return err
 	}
-	// Output that was redirected to a file is on the device before the old credential's clock starts; pipes and
-	// terminals have nothing to sync.
-	if f, ok := s.w.(*os.File); ok {
+	return settle(s.w)
+}
+
+// settle brings output that was redirected to a file onto the device, before the credential in it becomes active and an
+// old one's clock starts. Pipes and terminals have nothing to sync.
+func settle(w io.Writer) error {
+	if f, ok := w.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			return f.Sync()
 		}
@@ -77,7 +81,13 @@ type fileSink struct {
 	unlock  func() // set while this process alone may change the credentials file
 }
 
+// newFileSink is the sink of --out.
+func (a *app) newFileSink(path string, format credential.Format, profile string, replace bool) *fileSink {
+	return &fileSink{path: path, format: format, profile: profile, replace: replace, wait: a.cfg.Timeout, warn: a.warn}
+}
+
 func (s *fileSink) place() string { return s.path }
+func (s *fileSink) where() string { return "in " + s.path }
 
 // prepare refuses a file that would have to be overwritten, and stages the new content beside it, which finds out about
 // rights and a full disk.
@@ -196,22 +206,43 @@ func (s *fileSink) release() {
 	}
 }
 
-// resume looks whether the file of --out holds this very key's pending credential: an earlier run was stopped between
-// hand-over and proof. It then proves that one, and reports that it did. rolls says that the run before was a roll.
-func (a *app) resume(ctx context.Context, service keys.Service, f deliveryFlags, name string, rolls bool) (bool, error) {
-	if f.out == "" || f.replace {
-		return false, nil
-	}
-	text, err := safefile.ReadPrivate(f.out, maxCredentialFile, nil)
+// held returns the credential that the file holds already, in the profile that would be written.
+func (s *fileSink) held(context.Context) (credential.Credential, bool) {
+	text, err := safefile.ReadPrivate(s.path, maxCredentialFile, nil)
 	if err != nil {
-		return false, nil // prepare finds out and says so
+		return credential.Credential{}, false // prepare finds out and says so
 	}
-	profile := f.profile
-	if f.format == string(credential.INI) {
-		profile = cmp.Or(profile, name) // as fileSink writes it
+	profile := ""
+	if s.format == credential.INI || s.format == credential.K8s {
+		profile = s.profile
 	}
 	cred, err := credential.Parse(bytes.NewReader(text), profile)
-	if err != nil {
+	return cred, err == nil
+}
+
+// keeper is a sink that can tell what it holds from an earlier run.
+type keeper interface {
+	sink
+	held(ctx context.Context) (credential.Credential, bool)
+}
+
+// resume looks whether every place that keeps credentials holds this very key's pending credential: an earlier run was
+// stopped between hand-over and proof. It then proves that one, and reports that it did. rolls says that the run before
+// was a roll. With --replace what is there gives way anyhow.
+func (a *app) resume(ctx context.Context, service keys.Service, d *delivery, name string, rolls bool) (bool, error) {
+	var cred credential.Credential
+	for _, s := range d.sinks {
+		k, keeps := s.(keeper)
+		if !keeps {
+			continue
+		}
+		held, found := k.held(ctx)
+		if !found || cred.AccessKeyID != "" && held.AccessKeyID != cred.AccessKeyID {
+			return false, nil
+		}
+		cred = held
+	}
+	if cred.AccessKeyID == "" || d.replaces {
 		return false, nil
 	}
 	pending, err := service.Pending(ctx, cred.AccessKeyID)
@@ -221,6 +252,6 @@ func (a *app) resume(ctx context.Context, service keys.Service, f deliveryFlags,
 	if _, err := a.prove(ctx, service, cred, pending); err != nil {
 		return false, err
 	}
-	a.say("%s holds the pending credential %s of key %q from an earlier run; it is active now", f.out, cred.AccessKeyID, name)
+	a.say("the pending credential %s of key %q from an earlier run is %s; it is active now", cred.AccessKeyID, name, d.where())
 	return true, nil
 }

@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -72,4 +75,37 @@ func BenchmarkRatioCreate(b *testing.B) {
 	if b.N < 100 {
 		b.Logf("%d pairs are few for key pairs: -benchtime 151x", b.N)
 	}
+}
+
+// bulkRows is how many keys BenchmarkRatioBulk makes in a run, and how many pairs the bare program generates.
+const bulkRows = 1000
+
+// BenchmarkRatioBulk compares `keys create -f` of a thousand rows with generating as many key pairs on the same cores. Its
+// figure is the rate that is reached of theirs.
+func BenchmarkRatioBulk(b *testing.B) {
+	keyctl, bare := program(b, "keyctl"), program(b, "keyctl/internal/bench/bare/pairs")
+	h := newHome(b, 0)
+	h.close(b)
+	dir, made := b.TempDir(), 0
+	create := func() time.Duration {
+		made++
+		var list strings.Builder
+		list.WriteString("name,dataset,ip,labels\n")
+		for i := range bulkRows {
+			fmt.Fprintf(&list, "web-%d-%d,payments,10.0.0.0/8;192.0.2.7,env=bench\n", made, i)
+		}
+		file := filepath.Join(dir, "list.csv")
+		if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		return command{keyctl, []string{"keys", "create", "-f", file, "--out-dir", filepath.Join(dir, "out")}, h.env()}.run(b)
+	}
+	var ours, pairs time.Duration
+	for b.Loop() {
+		ours += create()
+		pairs += command{bare, []string{strconv.Itoa(bulkRows)}, h.env()}.run(b)
+	}
+	f := figure{what: "keys create -f, 1,000 rows, to bare key pairs", keyctl: ours, bare: pairs, limit: 85, least: true, unit: "%.0f %%"}
+	f.value = 100 * float64(pairs) / float64(ours)
+	record(b, f, "%-of-pairs")
 }

@@ -47,6 +47,8 @@ const (
 	OTPUsed        Code = "otp_used"         // the code was right, once
 	OTPNotEnrolled Code = "otp_not_enrolled" // the operator has no second factor yet
 
+	BatchFailed Code = "batch_failed" // some of many were done, and some failed
+
 	Unavailable    Code = "unavailable"     // the store or server cannot answer now: disk full, no connection, timeout
 	StoreBusy      Code = "store_busy"      // other writers held the store for the whole bounded wait
 	OutcomeUnknown Code = "outcome_unknown" // the change may or may not have happened: look, then retry
@@ -66,6 +68,7 @@ func Codes() []Code {
 		Unauthenticated, Forbidden,
 		Exists, KeyPending, KeyDisabled, KeyExpired, KeyDeleted, RollInProgress, Superseded, IDConflict, StillAttached,
 		OTPRequired, OTPWrong, OTPUsed, OTPNotEnrolled,
+		BatchFailed,
 		Unavailable, StoreBusy, OutcomeUnknown,
 		Undelivered,
 		OTPLocked, RateLimited,

@@ -140,6 +140,25 @@ func Create(path string) (*os.File, error) {
 	return f, nil
 }
 
+// OpenAppend opens a file that somebody else provides for adding lines to, such as one a CI runner collects variables in:
+// every write goes to its end. It follows no link and makes no file; whose it is and who may read it is the provider's
+// matter. A missing file is fault.NotFound, and anything but a regular file fault.Invalid.
+func OpenAppend(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|openNoFollow|openNoWait, 0)
+	if err != nil {
+		return nil, Explain(path, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fault.New(fault.Invalid, "%q is not a regular file", path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, Explain(path, err)
+	}
+	return f, nil
+}
+
 // MkdirPrivate makes the directory path and those above it that are missing, each with mode 0700, and makes them last:
 // a store that survives power loss needs the folder it is in. Directories that exist are left as they are.
 func MkdirPrivate(path string) error {
