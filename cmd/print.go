@@ -57,9 +57,10 @@ func (a *app) printer() (*printer, error) {
 	if err != nil {
 		return nil, err
 	}
+	stdout := screen.Stdout()
 	p := &printer{
 		out: a.sys.Stdout, form: a.output, quiet: a.quiet, noHeaders: a.noHeaders,
-		width: screen.Width(), color: screen.Color(), relative: screen.StdoutIsTerminal(), now: a.now(),
+		width: stdout.Width, color: stdout.Color, relative: screen.StdoutIsTerminal(), now: a.now(),
 	}
 	return p, a.selection(p)
 }

@@ -131,7 +131,7 @@ func TestOnTerminal(t *testing.T) {
 		opts             Options
 		canPrompt, color bool
 	}{
-		{Options{}, true, true},
+		{Options{}, true, true}, // and no locale: no Unicode
 		{Options{NoInput: true}, false, true},
 		{Options{Getenv: env("NO_COLOR", "1")}, true, false},
 	} {
@@ -139,9 +139,10 @@ func TestOnTerminal(t *testing.T) {
 		if err := pty.Setsize(s.out, &pty.Winsize{Rows: 24, Cols: 91}); err != nil {
 			t.Fatal(err)
 		}
-		if term.CanPrompt() != tt.canPrompt || term.Color() != tt.color || !term.StdoutIsTerminal() || term.Width() != 91 {
-			t.Errorf("New(%+v): CanPrompt %v, Color %v, StdoutIsTerminal %v, Width %d, want %v, %v, true, 91", tt.opts,
-				term.CanPrompt(), term.Color(), term.StdoutIsTerminal(), term.Width(), tt.canPrompt, tt.color)
+		want := Surface{Width: 91, Color: tt.color}
+		if term.CanPrompt() != tt.canPrompt || !term.StdoutIsTerminal() || term.Stdout() != want || term.Stderr() != want {
+			t.Errorf("New(%+v): CanPrompt %v, StdoutIsTerminal %v, Stdout %+v, Stderr %+v, want %v, true, %+v twice", tt.opts,
+				term.CanPrompt(), term.StdoutIsTerminal(), term.Stdout(), term.Stderr(), tt.canPrompt, want)
 		}
 	}
 }
@@ -283,7 +284,7 @@ func child(mode string) {
 	if mode == "everything" {
 		_, _ = t.Ask(ctx, "first")
 		_, _ = t.AskSecret(ctx, "second")
-		_ = keysTable().Render(os.Stdout, t.Width(), t.Color())
+		_ = keysTable().Render(os.Stdout, t.Stdout().Width, t.Stdout().Color)
 	}
 	text, err := t.Ask(ctx, "last")
 	fmt.Printf("got %q, %v\n", text, err)

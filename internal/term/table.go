@@ -73,20 +73,30 @@ func (t Table) Render(w io.Writer, width int, color bool) error {
 // paint is what stands before and after a coloured text.
 type paint struct{ before, after string }
 
-// newPalette returns the paint for each tone but Plain. The renderer is told what the terminal can do: left to itself it
-// would ask the terminal, and wait five seconds for one that does not answer. It paints one letter instead of every
-// cell, which is what most of the time of a table went into.
+// newPalette returns the paint for each tone but Plain.
 func newPalette() map[Tone]paint {
-	const letter = "x"
+	r := newRenderer()
+	palette := make(map[Tone]paint)
+	for tone, color := range map[Tone]lipgloss.Color{Good: "2", Warn: "3", Bad: "1", Dim: "8"} {
+		palette[tone] = newPaint(r.NewStyle().Foreground(color))
+	}
+	return palette
+}
+
+// newRenderer returns a renderer that is told what the terminal can do: left to itself it would ask the terminal, and wait
+// five seconds for one that does not answer.
+func newRenderer() *lipgloss.Renderer {
 	r := lipgloss.NewRenderer(io.Discard, termenv.WithProfile(termenv.ANSI))
 	r.SetColorProfile(termenv.ANSI)
 	r.SetHasDarkBackground(true)
-	palette := make(map[Tone]paint)
-	for tone, color := range map[Tone]lipgloss.Color{Good: "2", Warn: "3", Bad: "1", Dim: "8"} {
-		before, after, _ := strings.Cut(r.NewStyle().Foreground(color).Render(letter), letter)
-		palette[tone] = paint{before, after}
-	}
-	return palette
+	return r
+}
+
+// newPaint takes a style apart by painting one letter. Painting every cell is what most of the time of a table went into.
+func newPaint(style lipgloss.Style) paint {
+	const letter = "x"
+	before, after, _ := strings.Cut(style.Render(letter), letter)
+	return paint{before, after}
 }
 
 // layout is a table with everything in it measured.
@@ -214,11 +224,8 @@ func (l *layout) draw(w *bufio.Writer, row []measuredCell, palette map[Tone]pain
 			width = lipgloss.Width(text) // a wide character may have left a column free
 		}
 		if text != "" {
-			p := palette[cell.Tone]
 			w.WriteString(strings.Repeat(" ", blanks))
-			w.WriteString(p.before)
-			w.WriteString(text)
-			w.WriteString(p.after)
+			paintText(w, text, palette[cell.Tone])
 			blanks = 0
 		}
 		blanks += room - width + columnGap

@@ -8,9 +8,12 @@
 package term
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
+	"runtime"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -26,7 +29,7 @@ var ErrAborted = errors.New("the prompt was left without an answer")
 type Options struct {
 	NoInput bool                // never ask, whatever the streams are
 	Color   string              // "auto", "always" or "never"; empty is "auto"
-	Getenv  func(string) string // for NO_COLOR, CLICOLOR_FORCE and TERM; nil is an empty environment
+	Getenv  func(string) string // for NO_COLOR, CLICOLOR_FORCE, TERM and the locale; nil is an empty environment
 	OpenTTY func() (TTY, error) // opens the terminal for one prompt; nil is the process's own terminal
 }
 
@@ -43,35 +46,56 @@ func (t TTY) Close() error {
 }
 
 // Terminal answers questions about the streams of a process and asks questions of the person in front of it. The answers
-// are found once, by New, except for the width, which changes with the window.
+// are found once, by New, except for widths, which change with the window.
 type Terminal struct {
-	stdout    io.Writer
-	stdoutTTY bool
+	stdout    output
+	stderr    output
 	canPrompt bool
-	color     bool
 	openTTY   func() (TTY, error)
+}
+
+// output is a stream that is written to.
+type output struct {
+	w       io.Writer
+	tty     bool
+	color   bool
+	unicode bool
+	redraws bool // a line of it can be drawn again
+}
+
+// Surface is what a stream can show. Its zero value is one that is no terminal.
+type Surface struct {
+	Width   int  // columns; 0: it is no terminal, or does not tell
+	Color   bool // it should be coloured
+	Unicode bool // it draws lines and blocks; else only ASCII is safe
 }
 
 // New looks at the streams. Only an *os.File (or another value with its Fd method) can be a terminal.
 func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *Terminal {
+	getenv := opts.Getenv
+	if getenv == nil {
+		getenv = func(string) string { return "" }
+	}
 	t := &Terminal{
-		stdout:    stdout,
-		stdoutTTY: isTerminal(stdout),
+		stdout:    newOutput(stdout, opts.Color, getenv),
+		stderr:    newOutput(stderr, opts.Color, getenv),
 		canPrompt: !opts.NoInput && isTerminal(stdin) && isTerminal(stderr),
 		openTTY:   opts.OpenTTY,
 	}
 	if t.openTTY == nil {
 		t.openTTY = openTTY
 	}
-	getenv := opts.Getenv
-	if getenv == nil {
-		getenv = func(string) string { return "" }
-	}
-	t.color = wantsColor(opts.Color, t.stdoutTTY, getenv)
-	if t.color && t.stdoutTTY {
-		t.color = enableColor(stdout) || opts.Color == "always"
-	}
 	return t
+}
+
+func newOutput(w io.Writer, color string, getenv func(string) string) output {
+	o := output{w: w, tty: isTerminal(w), unicode: drawsUnicode(getenv)}
+	o.redraws = o.tty && getenv("TERM") != "dumb"
+	o.color = wantsColor(color, o.tty, getenv)
+	if o.color && o.tty {
+		o.color = enableColor(w) || color == "always"
+	}
+	return o
 }
 
 // CanPrompt reports whether questions may be asked: standard input and standard error are terminals, and input was not
@@ -79,17 +103,23 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *Terminal {
 func (t *Terminal) CanPrompt() bool { return t.canPrompt }
 
 // StdoutIsTerminal reports whether a person reads the standard output directly.
-func (t *Terminal) StdoutIsTerminal() bool { return t.stdoutTTY }
+func (t *Terminal) StdoutIsTerminal() bool { return t.stdout.tty }
 
-// Color reports whether standard output should be coloured.
-func (t *Terminal) Color() bool { return t.color }
+// Stdout tells what standard output can show, now.
+func (t *Terminal) Stdout() Surface { return t.stdout.surface() }
 
-// Width returns the number of columns of standard output, now, or 0 when it is no terminal or does not tell.
-func (t *Terminal) Width() int {
-	if !t.stdoutTTY {
+// Stderr tells what standard error can show, now.
+func (t *Terminal) Stderr() Surface { return t.stderr.surface() }
+
+func (o output) surface() Surface {
+	return Surface{Width: o.width(), Color: o.color, Unicode: o.unicode}
+}
+
+func (o output) width() int {
+	if !o.tty {
 		return 0
 	}
-	fd, _ := descriptor(t.stdout)
+	fd, _ := descriptor(o.w)
 	width, _, err := term.GetSize(fd)
 	if err != nil || width < 0 {
 		return 0
@@ -114,6 +144,20 @@ func wantsColor(flag string, terminal bool, getenv func(string) string) bool {
 		return true
 	}
 	return terminal && getenv("TERM") != "dumb"
+}
+
+// drawsUnicode decides by the locale, in the order of POSIX (the Base Definitions' 8.2): the first variable that is set
+// counts. Consoles of Windows have no locale in the environment, and draw.
+func drawsUnicode(getenv func(string) string) bool {
+	if getenv("TERM") == "dumb" {
+		return false
+	}
+	locale := cmp.Or(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG"))
+	if locale == "" {
+		return runtime.GOOS == "windows"
+	}
+	locale = strings.ToLower(locale)
+	return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
 }
 
 // descriptor returns the file descriptor behind a stream, if it has one.

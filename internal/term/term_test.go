@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,29 @@ func TestWantsColor(t *testing.T) {
 	}
 }
 
+func TestDrawsUnicode(t *testing.T) {
+	for _, tt := range []struct {
+		getenv func(string) string
+		want   bool
+	}{
+		{env(), runtime.GOOS == "windows"},
+		{env("LANG", "C"), false},
+		{env("LANG", "en_US.UTF-8"), true},
+		{env("LANG", "C.utf8"), true},
+		{env("LANG", "de_DE.UTF-8@euro"), true},
+		{env("LANG", "en_US.ISO-8859-1"), false},
+		{env("LC_CTYPE", "C.UTF-8", "LANG", "C"), true},
+		{env("LC_ALL", "C", "LC_CTYPE", "C.UTF-8", "LANG", "C.UTF-8"), false},
+		{env("LC_ALL", "POSIX", "LANG", "C.UTF-8"), false},
+		{env("LANG", "C.UTF-8", "TERM", "dumb"), false},
+	} {
+		if got := drawsUnicode(tt.getenv); got != tt.want {
+			t.Errorf("drawsUnicode(LC_ALL=%q LC_CTYPE=%q LANG=%q TERM=%q) = %v, want %v", tt.getenv("LC_ALL"), tt.getenv("LC_CTYPE"),
+				tt.getenv("LANG"), tt.getenv("TERM"), got, tt.want)
+		}
+	}
+}
+
 func TestWithoutTerminal(t *testing.T) {
 	var out bytes.Buffer
 	pipe, _, err := os.Pipe()
@@ -62,9 +86,9 @@ func TestWithoutTerminal(t *testing.T) {
 		t.Error("a prompt opened the terminal")
 		return TTY{}, io.ErrUnexpectedEOF
 	}})
-	if term.CanPrompt() || term.StdoutIsTerminal() || term.Color() || term.Width() != 0 {
-		t.Errorf("buffers: CanPrompt %v, StdoutIsTerminal %v, Color %v, Width %d, want false, false, false, 0",
-			term.CanPrompt(), term.StdoutIsTerminal(), term.Color(), term.Width())
+	if term.CanPrompt() || term.StdoutIsTerminal() || term.Stdout() != (Surface{}) || term.Stderr() != (Surface{}) {
+		t.Errorf("buffers: CanPrompt %v, StdoutIsTerminal %v, Stdout %+v, Stderr %+v, want none of it",
+			term.CanPrompt(), term.StdoutIsTerminal(), term.Stdout(), term.Stderr())
 	}
 	ctx := context.Background()
 	_, askErr := term.Ask(ctx, "name")
