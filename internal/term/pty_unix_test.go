@@ -335,3 +335,29 @@ func TestTerminalIsNeverQueried(t *testing.T) {
 		t.Errorf("the terminal was sent %q, want no sequences but colours", rest)
 	}
 }
+
+// A progress bar is drawn where standard error is a terminal that goes back in a line, and takes no sequence for it.
+func TestProgressOnTerminal(t *testing.T) {
+	dumb, _, _ := newTerminal(t, Options{Getenv: env("TERM", "dumb")})
+	if dumb.NewProgress(10, "keys") != nil {
+		t.Error("there is a progress bar on a dumb terminal")
+	}
+	term, s, _ := newTerminal(t, Options{})
+	if err := pty.Setsize(s.out, &pty.Winsize{Rows: 24, Cols: 60}); err != nil {
+		t.Fatal(err)
+	}
+	p := term.NewProgress(10, "keys")
+	p.Add(5)
+	for deadline := time.Now().Add(patience); !strings.Contains(s.text(), "keys  5 of 10  50 %  ["); p.Add(0) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the screen shows %q, want a progress bar", s.text())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.Done()
+	fmt.Fprintln(term.stderr.w, "after")
+	s.waitFor("after\r\n")
+	if above, line := shows(strings.ReplaceAll(s.text(), "\r\n", "\n")); len(above) != 1 || above[0] != "after" || line != "" || strings.Contains(s.text(), "\x1b") {
+		t.Errorf("the screen shows %q, want the bar gone from before the last word, and no sequences", s.text())
+	}
+}
