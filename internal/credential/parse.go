@@ -267,11 +267,16 @@ func parseLabelled(text string) []*entry {
 	return []*entry{e}
 }
 
-// unboxed returns a line without the box-drawing characters (U+2500 to U+257F) and blanks at its ends.
+// unboxed returns a line without the box-drawing characters (U+2500 to U+257F) and blanks at its ends, or, if it is the
+// border of a box in ASCII, without that one's. Elsewhere a hyphen stays: it may end a name.
 func unboxed(line string) string {
-	return strings.TrimFunc(line, func(r rune) bool {
+	line = strings.TrimFunc(line, func(r rune) bool {
 		return '\u2500' <= r && r <= '\u257F' || r == ' ' || r == '\t' || r == '\r' || r == '\n'
 	})
+	if strings.HasPrefix(line, "+-") && strings.HasSuffix(line, "-+") {
+		return strings.Trim(line, "+- ")
+	}
+	return line
 }
 
 // labelled splits a line into a label, given by its field's index, and its value; without both the index is -1. The value

@@ -88,6 +88,9 @@ UBIQ_SERVER="` + testServer + `"
 	tests := []struct{ name, text, wantName string }{
 		{"terminal", box, "web-01"},
 		{"terminal, bordered", strings.ReplaceAll(strings.ReplaceAll(box, "\n  ", "\n│ "), zeroCrypto, zeroCrypto+"   │"), "web-01"},
+		{"terminal in ASCII", strings.NewReplacer("╭", "+", "╮", "+", "╰", "+", "╯", "+", "─", "-").Replace(box), "web-01"},
+		{"terminal in ASCII, odd name", "+- web-, generation 3 -+\n" + box[strings.Index(box, "  Access"):], "web-"},
+		{"text, odd name", strings.Replace(goldens[Text], "web-01", "web-", 1), "web-"},
 		{"terminal, no title", box[strings.Index(box, "  Access"):], ""},
 		{"variables", variables, ""},
 		{"variables in CRLF", strings.ReplaceAll(variables, "\n", "\r\n"), ""},
@@ -245,6 +248,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(goldens[format]), "")
 		f.Add([]byte(strings.ReplaceAll(goldens[format], "\n", "\r\n")), "web-01")
 	}
+	f.Add([]byte("+- web-01, generation 3 -+\n"+goldens[Text]+"+- shown once -+\n"), "")
 	f.Add([]byte("╭─ web-01, generation 3 ─╮\n"+goldens[Text]+"╰─ shown once ─╯\n"), "")
 	f.Add([]byte(goldens[INI]+"[default]\nACCESS_KEY_ID = \n"), "web-01")
 	f.Add([]byte("---\nkind: Secret\ndata: {UBIQ_ACCESS_KEY_ID: "+base64.StdEncoding.EncodeToString([]byte(zeroID))+"}\n"), "")
