@@ -64,6 +64,7 @@ type issued struct {
 type delivery struct {
 	sinks  []sink
 	stdout bool // secrets go to standard output
+	boxed  bool // there they are shown to a person, in a box
 
 	replaces bool // what the places hold of old gives way
 }
@@ -101,11 +102,11 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 		d.sinks = append(d.sinks, a.newFileSink(f.out, cmp.Or(format, credential.Env), profile, f.replace))
 	}
 	if d.stdout {
-		fallback := credential.Env
-		if screen.StdoutIsTerminal() {
-			fallback = credential.Text
+		s := &streamSink{w: a.sys.Stdout, format: cmp.Or(format, credential.Env), profile: f.profile, alone: !elsewhere}
+		if format == "" && screen.StdoutIsTerminal() {
+			s.box, d.boxed = screen, true
 		}
-		d.sinks = append(d.sinks, &streamSink{w: a.sys.Stdout, format: cmp.Or(format, fallback), profile: f.profile, alone: !elsewhere})
+		d.sinks = append(d.sinks, s)
 	}
 	return d, nil
 }

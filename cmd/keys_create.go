@@ -189,8 +189,13 @@ func (a *app) issuedKey(key keys.KeyView, d *delivery) error {
 		a.say("the credential %s of key %q is %s; the key is active", orNone(key.AccessKeyID), key.Name, at)
 	}
 	screen, err := a.terminal()
-	if err == nil && d.stdout && screen.StdoutIsTerminal() {
+	switch {
+	case err != nil:
+		return err
+	case d.boxed && d.where() == "" && key.Generation == 1: // the box says that it is shown once, and a roll what became of the old one
+		a.say("the key %q is active", key.Name)
+	case d.stdout && !d.boxed && screen.StdoutIsTerminal():
 		a.say("this is shown once: keep it in your secret store now. The key %q is active.", key.Name)
 	}
-	return err
+	return nil
 }

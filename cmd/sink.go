@@ -15,6 +15,7 @@ import (
 	"keyctl/internal/keys"
 	"keyctl/internal/process"
 	"keyctl/internal/safefile"
+	"keyctl/internal/term"
 )
 
 // streamSink is standard output.
@@ -22,7 +23,8 @@ type streamSink struct {
 	w       io.Writer
 	format  credential.Format
 	profile string
-	alone   bool // no other sink takes the credential
+	alone   bool           // no other sink takes the credential
+	box     *term.Terminal // show the credential on it in a box, instead of writing it in the format
 }
 
 func (s *streamSink) place() string { return "standard output" }
@@ -38,7 +40,7 @@ func (s *streamSink) prepare() error {
 }
 
 func (s *streamSink) fill(i issued) error {
-	text, err := i.render(s.format, s.profile)
+	text, err := s.render(i)
 	if err != nil {
 		return err
 	}
@@ -57,6 +59,13 @@ func settle(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+func (s *streamSink) render(i issued) ([]byte, error) {
+	if s.box != nil {
+		return i.boxed(s.box.Stdout())
+	}
+	return i.render(s.format, s.profile)
 }
 
 func (s *streamSink) finish() error { return nil }
