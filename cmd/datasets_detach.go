@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,15 @@ func newDatasetsDetach(a *app) *cobra.Command {
 				if err != nil {
 					return dataset, err
 				}
-				question := fmt.Sprintf("Detach %s from the dataset %q?", strings.Join(args[1:], ", "), dataset.Name)
+				names := make([]string, len(args[1:]))
+				for i, ref := range args[1:] {
+					key, err := service.Key(c.Context(), ref)
+					if err != nil {
+						return dataset, err
+					}
+					names[i] = strconv.Quote(key.Name)
+				}
+				question := fmt.Sprintf("Detach the key %s from the dataset %q?", strings.Join(names, ", "), dataset.Name)
 				if err := a.confirm(c.Context(), question); err != nil {
 					return dataset, err
 				}

@@ -26,6 +26,10 @@ With --version only data encrypted under that older version is cut off. It asks 
 					return primary, err
 				}
 				question := fmt.Sprintf("Data under the Primary Key %q (datasets: %d) will neither encrypt nor decrypt.", primary.Name, len(primary.Datasets))
+				if version.number > 0 {
+					question = fmt.Sprintf("Data encrypted under version %d of the Primary Key %q (datasets: %d) will not decrypt.",
+						version.number, primary.Name, len(primary.Datasets))
+				}
 				if err := a.confirmName(c.Context(), question, primary.Name); err != nil {
 					return primary, err
 				}
