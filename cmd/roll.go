@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,8 +124,34 @@ func (a *app) rollGrace(o rollOptions, terms *keys.RollTerms) (asks bool, err er
 		WithHint("add --expire now, 1h, 24h, 7d, 30d or a date, or set default-grace in the configuration")
 }
 
-// graceChoices are what the prompt offers.
-var graceChoices = []string{"now", "1h", "24h", "7d", "30d"}
+// graceChoices are what the prompt offers, and how it words them.
+var graceChoices = []struct{ grace, words string }{
+	{"now", "now"}, {"1h", "in 1 hour"}, {"24h", "in 24 hours"}, {"7d", "in 7 days"}, {"30d", "in 30 days"},
+}
+
+// graceQuestion lists the choices, on as many lines as a terminal of that many columns needs; 0 is as wide as it gets.
+func graceQuestion(width int) string {
+	const indent, gap, answer = "  ", "   ", ": 2027-01-31"
+	var items, lines []string
+	for i, choice := range graceChoices {
+		items = append(items, fmt.Sprintf("%d) %s", i+1, choice.words))
+	}
+	line := indent + items[0]
+	items = append(items, "or a date")
+	for i, item := range items[1:] {
+		room := width - len(line+gap+item)
+		if i+2 == len(items) {
+			room -= len(answer)
+		}
+		if width > 0 && room < 0 {
+			lines = append(lines, line)
+			line = indent + item
+		} else {
+			line += gap + item
+		}
+	}
+	return strings.Join(append(lines, line), "\n")
+}
 
 // askGrace asks when the old credential should stop working, until the answer can be read.
 func (a *app) askGrace(ctx context.Context) (keys.Grace, error) {
@@ -132,15 +159,14 @@ func (a *app) askGrace(ctx context.Context) (keys.Grace, error) {
 	if err != nil {
 		return keys.Grace{}, err
 	}
-	question := "When should the old credential stop working?\n" +
-		"  1) now  2) in 1 hour  3) in 24 hours  4) in 7 days  5) in 30 days  or a date"
+	question := "When should the old credential stop working?\n" + graceQuestion(screen.Stderr().Width)
 	for {
 		answer, err := screen.Ask(ctx, question)
 		if err != nil {
 			return keys.Grace{}, err
 		}
 		if len(answer) == 1 && answer[0] >= '1' && int(answer[0]-'0') <= len(graceChoices) {
-			answer = graceChoices[answer[0]-'1']
+			answer = graceChoices[answer[0]-'1'].grace
 		}
 		grace, err := keys.ParseGrace(answer, a.now())
 		if err == nil {
