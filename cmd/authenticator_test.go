@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"keyctl/internal/access"
@@ -39,14 +40,7 @@ func (w *world) enrol() *authenticator {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(enrolled.Secret.Reveal())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	p := &authenticator{uri: enrolled.URI.Reveal()}
-	if p.seed, err = access.SeedFromBytes(raw); err != nil {
-		w.t.Fatal(err)
-	}
+	p := &authenticator{uri: enrolled.URI.Reveal(), seed: seedFromText(w.t, enrolled.Secret.Reveal())}
 	codes, err := local.ConfirmOTP(context.Background(), access.CodeAt(p.seed, access.StepAt(past)).Reveal())
 	if err != nil {
 		w.t.Fatal(err)
@@ -55,6 +49,20 @@ func (w *world) enrol() *authenticator {
 		p.recovery = append(p.recovery, code.Reveal())
 	}
 	return p
+}
+
+// seedFromText reads a seed as an authenticator app does.
+func seedFromText(t testing.TB, text string) access.Seed {
+	t.Helper()
+	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := access.SeedFromBytes(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed
 }
 
 // open opens the world's store in this process, at another time than now.

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -116,48 +115,5 @@ func (a *app) drawRecoveryCodes(ctx context.Context, f codeFlags, call func(serv
 		}
 	}
 	a.say("these recovery codes are shown once: keep them apart from the authenticator. Each resets it once.")
-	return nil
-}
-
-// enrollOnTerminal enrols a second factor in one go: seed, first code, recovery codes.
-func (a *app) enrollOnTerminal(ctx context.Context, service keys.Service) error {
-	screen, err := a.terminal()
-	if err != nil {
-		return err
-	}
-	enrolled, err := service.EnrollOTP(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(a.sys.Stderr, "\nAdd this to your authenticator app, by secret or by URI:\n\n  %s\n  %s\n\n", enrolled.Secret.Reveal(), enrolled.URI.Reveal())
-	for tries := 1; ; tries++ {
-		code, err := screen.Ask(ctx, "The code it shows now")
-		if err != nil {
-			return err
-		}
-		codes, err := service.ConfirmOTP(ctx, code)
-		switch fault.CodeOf(err) {
-		case "":
-			return a.showRecoveryCodes(codes)
-		case fault.OTPRequired, fault.OTPWrong, fault.OTPUsed:
-			if tries == promptedCodes {
-				return err
-			}
-			a.say("%s", err)
-		default:
-			return err
-		}
-	}
-}
-
-// showRecoveryCodes tells a person the recovery codes beside other output, which may be a credential in a pipe.
-func (a *app) showRecoveryCodes(codes []credential.Secret) error {
-	fmt.Fprintln(a.sys.Stderr, "\nYour second factor is enrolled. Recovery codes, shown once; keep them apart from the authenticator:")
-	for _, code := range codes {
-		if _, err := fmt.Fprintf(a.sys.Stderr, "  %s\n", code.Reveal()); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintln(a.sys.Stderr)
 	return nil
 }

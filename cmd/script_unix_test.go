@@ -40,7 +40,7 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	program := exec.Command(args[2], args[3:]...)
 	program.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", clockVar} {
+	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LANG", clockVar} {
 		program.Env = append(program.Env, name+"="+ts.Getenv(name))
 	}
 	terminal, err := pty.StartWithSize(program, &pty.Winsize{Rows: 24, Cols: 160})

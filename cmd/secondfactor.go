@@ -9,6 +9,7 @@ import (
 	"keyctl/internal/access"
 	"keyctl/internal/config"
 	"keyctl/internal/fault"
+	"keyctl/internal/term"
 )
 
 // codeFlags say where an authenticator code comes from when it is not asked for.
@@ -43,12 +44,18 @@ func (a *app) withCode(ctx context.Context, f codeFlags, do func(code string) er
 		default:
 			return err
 		}
-		if code, err = screen.Ask(ctx, fmt.Sprintf("Authenticator code (%d s left)", access.SecondsLeft(a.sys.Now()))); err != nil {
+		if code, err = a.askCode(ctx, screen); err != nil {
 			return err
 		}
 		err = do(code)
 	}
 	return err
+}
+
+// askCode asks for an authenticator code. The seconds are those of the moment when the question appears: counting them down
+// would write over what is being typed.
+func (a *app) askCode(ctx context.Context, screen *term.Terminal) (string, error) {
+	return screen.Ask(ctx, fmt.Sprintf("Authenticator code (%d s left)", access.SecondsLeft(a.sys.Now())))
 }
 
 // givenCode finds a code without asking anybody.
