@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"keyctl/cmd"
+	"keyctl/internal/config"
+	"keyctl/internal/process"
 )
 
 func main() {
 	os.Exit(cmd.Main(&cmd.System{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: time.Now, Rand: rand.Reader,
+		Getenv: process.HideEnv(config.SecretVariables()...), Now: time.Now, Rand: rand.Reader,
 	}))
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"keyctl/cmd"
+	"keyctl/internal/config"
+	"keyctl/internal/process"
 )
 
 // clockVar holds the instant at which a script's commands run. Only keyctlMain below reads it: keyctl itself has no way to
@@ -44,7 +46,7 @@ func keyctlMain() {
 	}
 	os.Exit(cmd.Main(&cmd.System{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: os.Getenv, Now: now, Rand: rand.Reader,
+		Getenv: process.HideEnv(config.SecretVariables()...), Now: now, Rand: rand.Reader,
 	}))
 }
 

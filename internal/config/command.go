@@ -17,8 +17,18 @@ const (
 	commandWaitDelay = time.Second
 )
 
-// secretVariables are not passed on to commands: none needs them, and what they start could leak them.
+// secretVariables are not passed on to other programs: none needs them, and what they start could leak them.
 var secretVariables = []string{masterKeyVar, otpVar, "KEYCTL_TOKEN"}
+
+// SecretVariables names the environment variables that hold a secret under every configuration.
+func SecretVariables() []string { return slices.Clone(secretVariables) }
+
+// SecretVariables names the environment variables that hold a secret: those of every configuration, and the one that the
+// master key is read from.
+func (c Config) SecretVariables() []string { return c.env.secrets() }
+
+// ChildEnviron returns the environment for a program that keyctl starts: its own without secrets.
+func (c Config) ChildEnviron() []string { return c.env.commandEnvironment() }
 
 // errTooMuchOutput ends a sentence that begins with the command.
 var errTooMuchOutput = fmt.Errorf("printed more than %d bytes", maxCommandOutput)
@@ -51,12 +61,20 @@ func (e environment) output(ctx context.Context, command string) (string, error)
 	return "", fmt.Errorf("could not be run: %w", err)
 }
 
+func (e environment) secrets() []string {
+	names := SecretVariables()
+	if e.secretVar != "" {
+		names = append(names, e.secretVar)
+	}
+	return names
+}
+
 // commandEnvironment is the environment without keyctl's secrets.
 func (e environment) commandEnvironment() []string {
+	secrets := e.secrets()
 	return slices.DeleteFunc(slices.Clone(e.environ()), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		secret := func(variable string) bool { return strings.EqualFold(name, variable) } // Windows folds case
-		return slices.ContainsFunc(secretVariables, secret) || e.secretVar != "" && secret(e.secretVar)
+		return slices.ContainsFunc(secrets, func(secret string) bool { return strings.EqualFold(name, secret) }) // Windows folds case
 	})
 }
 

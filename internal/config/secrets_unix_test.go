@@ -131,9 +131,19 @@ func TestR2_CommandEnvironment(t *testing.T) {
 			"MY_KEY=canary", "KEYCTL_MASTER_KEY=canary", "KEYCTL_OTP=canary", "KEYCTL_TOKEN=canary", "Keyctl_Token=canary",
 		}
 	}
-	got, given, err := load(t, in).ReadOTP(t.Context(), OTPFlags{Command: "env"}, nil)
+	c := load(t, in)
+	got, given, err := c.ReadOTP(t.Context(), OTPFlags{Command: "env"}, nil)
 	if err != nil || !given || !strings.Contains(got, "KEPT=kept") || strings.Contains(got, "canary") {
 		t.Errorf("a command sees %q, %v, want KEPT and no canary", got, err)
+	}
+	if got := c.ChildEnviron(); len(got) != 2 || got[1] != "KEPT=kept" {
+		t.Errorf("ChildEnviron() = %q, want PATH and KEPT", got)
+	}
+	names := strings.Join(c.SecretVariables(), " ")
+	for _, entry := range in.Environ()[2:6] {
+		if name, _, _ := strings.Cut(entry, "="); !strings.Contains(" "+names+" ", " "+name+" ") {
+			t.Errorf("SecretVariables() = %s, want %s in it", names, name)
+		}
 	}
 }
 

@@ -1,13 +1,16 @@
 // Package process sets up the operating system process that keyctl runs in: what it leaves behind when it crashes, with
-// which modes it creates files, what happens when its output is gone.
+// which modes it creates files, what happens when its output is gone, what its children inherit.
 //
-// Everything here is state of the whole process. Only main calls it, first thing; no package changes such state later.
-// It handles no requests to stop (those are contexts) and starts no child programs.
+// Everything here is state of the whole process. It is set first thing, by main and cmd, and packages below them change
+// none of it. The package handles no requests to stop (those are contexts), and the only program it starts is keyctl
+// itself, detached.
 package process
 
 import (
 	"os"
 	"os/signal"
+	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -24,3 +27,29 @@ func IgnoreBrokenPipe() {
 // IsNullDevice reports whether writing to f loses everything: f is the null device. The Go runtime opens it in the place
 // of a standard output that the parent had closed, so this is how `keyctl … >&-` looks from inside.
 func IsNullDevice(f *os.File) bool { return isNullDevice(f) }
+
+// HideEnv takes variables out of the environment of the process, so that no program it starts inherits them, whoever
+// starts it and however (R30). The result is os.Getenv for a caller that still needs them: it knows what they held.
+func HideEnv(names ...string) (getenv func(name string) string) {
+	hidden := make(map[string]string, len(names))
+	for _, name := range names {
+		if value, set := os.LookupEnv(name); set {
+			hidden[envKey(name)] = value
+			_ = os.Unsetenv(name) // fails for names that no variable can have, and this one is there
+		}
+	}
+	return func(name string) string {
+		if value, ok := hidden[envKey(name)]; ok {
+			return value
+		}
+		return os.Getenv(name)
+	}
+}
+
+// envKey is the name of a variable as the system compares it: Windows folds case.
+func envKey(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
+}

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		childPipe(true)
 	case "null":
 		fmt.Fprint(os.Stderr, IsNullDevice(os.Stdout))
+	case "hide":
+		childHide()
 	}
 }
 
@@ -153,5 +155,33 @@ func TestR28_IsNullDevice(t *testing.T) {
 	closed.Close()
 	if IsNullDevice(closed) {
 		t.Error("IsNullDevice of a closed file = true, want false")
+	}
+}
+
+func childHide() {
+	getenv := HideEnv("HIDDEN", "NOT_SET", "HIDDEN_EMPTY")
+	os.Setenv("NOT_SET", "set later")
+	fmt.Printf("%s,%s,%s\n", getenv("HIDDEN"), getenv("SHOWN"), getenv("NOT_SET"))
+	env := exec.Command("env")
+	env.Stdout = os.Stdout
+	if err := env.Run(); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// R30: what was hidden is found by the one who hid it, and inherited by nobody.
+func TestR30_HideEnv(t *testing.T) {
+	cmd := child("hide")
+	cmd.Env = append(cmd.Env, "HIDDEN=canary-1", "SHOWN=shown", "HIDDEN_EMPTY=", "NOT_HIDDEN=kept")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, environ, _ := strings.Cut(string(out), "\n")
+	if found != "canary-1,shown,set later" {
+		t.Errorf("getenv finds %q, want canary-1, shown, set later", found)
+	}
+	if strings.Contains(environ, "canary") || strings.Contains(environ, "HIDDEN_EMPTY") || !strings.Contains(environ, "NOT_HIDDEN=kept\n") {
+		t.Errorf("a child inherits %q, want nothing hidden in it, and the rest", environ)
 	}
 }
