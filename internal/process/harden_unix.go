@@ -5,6 +5,7 @@ package process
 import (
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,3 +58,6 @@ func isNullDevice(f *os.File) bool {
 	// The device number decides: a container may have a null device of its own elsewhere.
 	return own.Mode&unix.S_IFMT == unix.S_IFCHR && own.Rdev == null.Rdev
 }
+
+// detached begins a session without a terminal: neither Ctrl-C nor the end of the terminal is signalled to it.
+func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

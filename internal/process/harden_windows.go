@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/windows"
 )
@@ -19,4 +20,9 @@ func isNullDevice(f *os.File) bool {
 	}
 	var mode uint32
 	return windows.GetConsoleMode(handle, &mode) != nil
+}
+
+// detached has no console, and so neither its Ctrl-C nor its end.
+func detached() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
 }

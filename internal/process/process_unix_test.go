@@ -3,15 +3,19 @@
 package process
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +36,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprint(os.Stderr, IsNullDevice(os.Stdout))
 	case "hide":
 		childHide()
+	case "detach":
+		childDetach()
+	case "detached":
+		childDetached()
 	}
 }
 
@@ -183,5 +191,90 @@ func TestR30_HideEnv(t *testing.T) {
 	}
 	if strings.Contains(environ, "canary") || strings.Contains(environ, "HIDDEN_EMPTY") || !strings.Contains(environ, "NOT_HIDDEN=kept\n") {
 		t.Errorf("a child inherits %q, want nothing hidden in it, and the rest", environ)
+	}
+}
+
+// childDetach starts a process, which writes into FILE once GO is there, and ends.
+func childDetach() {
+	environ := []string{childMode + "=detached", "FILE=" + os.Getenv("FILE"), "GO=" + os.Getenv("GO")}
+	if err := Detach(environ, "a line\nand more", "argument"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("detached")
+	time.Sleep(time.Minute) // until the test ends it
+}
+
+// childDetached tells what it is like to be detached.
+func childDetached() {
+	if waitFor(os.Getenv("GO")) != nil {
+		return
+	}
+	input, inputErr := io.ReadAll(os.Stdin)
+	dir, dirErr := os.Getwd()
+	session, sessionErr := unix.Getsid(0)
+	_, ttyErr := os.Open("/dev/tty")
+	text := fmt.Sprintf("%q %v, in %s %v, own session %v %v, no terminal %v, output null %v %v, arguments %q, environment %q",
+		input, inputErr, dir, dirErr, session == os.Getpid(), sessionErr, ttyErr != nil,
+		IsNullDevice(os.Stdout), IsNullDevice(os.Stderr), os.Args[1:], os.Environ())
+	file := os.Getenv("FILE")
+	if err := os.WriteFile(file+".part", []byte(text), 0o600); err == nil {
+		_ = os.Rename(file+".part", file)
+	}
+}
+
+// waitFor waits until a file is there.
+func waitFor(path string) error {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		_, err := os.Stat(path)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// A detached process outlives its parent, Ctrl-C in the terminal it was started from, and that terminal's end. It has
+// nothing of theirs but what it was given.
+func TestDetach(t *testing.T) {
+	dir := t.TempDir()
+	file, start := dir+"/written", dir+"/go"
+	cmd := child("detach")
+	cmd.Env = append(cmd.Env, "FILE="+file, "GO="+start)
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	if line, err := bufio.NewReader(terminal).ReadString('\n'); err != nil || strings.TrimSpace(line) != "detached" {
+		t.Fatalf("the parent says %q, %v", line, err)
+	}
+	if _, err := terminal.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
+		t.Errorf("Ctrl-C ended the parent with %v, want SIGINT: the test proves nothing", err)
+	}
+	terminal.Close()
+	if err := os.WriteFile(start, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := waitFor(file); err != nil {
+		t.Fatalf("the detached process did nothing: %v", err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`"a line\nand more" <nil>, in / <nil>, own session true <nil>, no terminal true, output null true true, `+
+		`arguments ["argument"], environment [%q %q %q]`, childMode+"=detached", "FILE="+file, "GO="+start)
+	if string(got) != want {
+		t.Errorf("it finds\n%s, want\n%s", got, want)
+	}
+}
+
+func TestDetachRefusesLongInput(t *testing.T) {
+	if err := Detach(nil, strings.Repeat("x", maxDetachedInput+1)); err == nil {
+		t.Error("Detach with more input than a pipe takes = nil, want an error")
 	}
 }
