@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"keyctl/internal/fault"
@@ -89,6 +90,7 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 	page := KeyPage{
 		Order: f.Order, Descending: f.Descending, Limit: limit + 1, Deleted: slices.Contains(f.States, KeyDeleted), Rolled: f.InGrace,
 	}
+	page.NamePrefix, _ = f.namePrefix()
 	if f.selective() {
 		page.Limit = max(page.Limit, scanBatch)
 	}
@@ -115,8 +117,19 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 
 // selective reports whether the filter may pass over keys that the store returns.
 func (f KeyFilter) selective() bool {
-	return len(f.States) > 0 || len(f.Labels) > 0 || f.NameGlob != "" || f.UnusedFor > 0 || f.NeverUsed ||
+	_, whole := f.namePrefix()
+	return len(f.States) > 0 || len(f.Labels) > 0 || !whole || f.UnusedFor > 0 || f.NeverUsed ||
 		f.ExpiresWithin > 0 || f.OlderThan > 0 || f.InGrace
+}
+
+// namePrefix is what names begin with that the pattern lets through. whole reports whether it says all that the pattern
+// does: the store then returns no others.
+func (f KeyFilter) namePrefix() (prefix string, whole bool) {
+	i := strings.IndexAny(f.NameGlob, `*?[\`)
+	if i < 0 {
+		return f.NameGlob, f.NameGlob == ""
+	}
+	return f.NameGlob[:i], f.NameGlob[i:] == "*"
 }
 
 // matches decides whether the filter lets a key through.

@@ -139,6 +139,7 @@ type KeyPage struct {
 	Descending bool
 	After      *KeyPosition // nil: from the beginning
 	Limit      int
+	NamePrefix string // only keys whose name begins with it
 	Deleted    bool   // tombstones of keys that were active once, too
 	DatasetID  string // only keys attached to it; empty: all
 	Rolled     bool   // only keys with a rolled credential whose end no write has noticed yet

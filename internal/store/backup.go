@@ -25,6 +25,9 @@ import (
 // Snapshot writes the store as it is at one instant to a new file of mode 0600, without waiting for writers or holding
 // them up (R48). The file is a store of its own without side files. exists: something is at path already.
 func (db *DB) Snapshot(ctx context.Context, path string) error {
+	if db.glance {
+		return glancedAt(db.path)
+	}
 	f, err := safefile.Create(path)
 	if err != nil {
 		return err

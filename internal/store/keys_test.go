@@ -149,6 +149,9 @@ func pagingKeys() []keys.Key {
 func sortedKeys(all []keys.Key, page keys.KeyPage) []string {
 	var kept []keys.Key
 	for _, k := range all {
+		if !strings.HasPrefix(k.Name, page.NamePrefix) {
+			continue
+		}
 		if k.DeletedAt.IsZero() || page.Deleted && !k.ActivatedAt.IsZero() {
 			kept = append(kept, k)
 		}
@@ -206,27 +209,8 @@ func TestKeysPages(t *testing.T) {
 		s := open(t)
 		putKeys(t, s, all...)
 		eachOrder(t, func(t *testing.T, page keys.KeyPage) {
-			want := sortedKeys(all, page)
-			for _, limit := range []int{1, 7, 1000} {
-				page.Limit, page.After = limit, nil
-				var got []string
-				for {
-					records := view(t, s, func(tx keys.Tx) ([]keys.KeyRecord, error) { return tx.Keys(page) })
-					if len(records) > limit {
-						t.Fatalf("a page of %d keys, want at most %d", len(records), limit)
-					}
-					if len(records) == 0 {
-						break
-					}
-					for _, r := range records {
-						got = append(got, r.ID)
-					}
-					position := page.Order.Position(records[len(records)-1].Key)
-					page.After = &position
-				}
-				if !slices.Equal(got, want) {
-					t.Errorf("pages of %d = %v, want %v", limit, got, want)
-				}
+			for _, page.NamePrefix = range []string{"", "web-1", "old-1", "web-%", "WEB", "~", "é"} {
+				wantPages(t, s, page, sortedKeys(all, page))
 			}
 		})
 		wantCode(t, s, "Keys in an unknown order", fault.Invalid, func(tx keys.Tx) error {
@@ -234,6 +218,32 @@ func TestKeysPages(t *testing.T) {
 			return err
 		})
 	})
+}
+
+// wantPages reads a list page by page, in small pages and large ones.
+func wantPages(t *testing.T, s keys.Store, page keys.KeyPage, want []string) {
+	t.Helper()
+	for _, limit := range []int{1, 7, 1000} {
+		page.Limit, page.After = limit, nil
+		var got []string
+		for {
+			records := view(t, s, func(tx keys.Tx) ([]keys.KeyRecord, error) { return tx.Keys(page) })
+			if len(records) > limit {
+				t.Fatalf("a page of %d keys, want at most %d", len(records), limit)
+			}
+			if len(records) == 0 {
+				break
+			}
+			for _, r := range records {
+				got = append(got, r.ID)
+			}
+			position := page.Order.Position(records[len(records)-1].Key)
+			page.After = &position
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("names from %q on, in pages of %d = %v, want %v", page.NamePrefix, limit, got, want)
+		}
+	}
 }
 
 func TestKeysOfDataset(t *testing.T) {
@@ -363,6 +373,18 @@ func TestListPlans(t *testing.T) {
 			if after != nil && !strings.Contains(queryPlan(t, s, query, args...), "SEARCH keys USING INDEX keys_live") {
 				t.Errorf("a later page does not begin with a search:\n%s", queryPlan(t, s, query, args...))
 			}
+		}
+		if page.Order == keys.OrderName {
+			page.NamePrefix = "web-"
+			query, args, err := keysQuery(page, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, query, args...)
+			if plan := queryPlan(t, s, query, args...); !strings.Contains(plan, "INDEX keys_live_name (name>? AND name<?)") || strings.Contains(plan, "SCAN keys") {
+				t.Errorf("names with a prefix are not searched for:\n%s", plan)
+			}
+			page.NamePrefix = ""
 		}
 		page.DatasetID = "ds_1"
 		query, args, err := keysQuery(page, false)

@@ -57,6 +57,9 @@ func (db *DB) Migrate(ctx context.Context) error {
 	if !db.Outdated() {
 		return nil
 	}
+	if db.glance {
+		return glancedAt(db.path)
+	}
 	if err := db.keepBefore(ctx); err != nil {
 		return err
 	}

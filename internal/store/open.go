@@ -42,14 +42,18 @@ func newDB(path string, opts Options) (*DB, error) {
 	if err != nil || path == "" {
 		return nil, fault.New(fault.Invalid, "%q does not name a store", path).WithCause(err)
 	}
-	db := &DB{path: absolute, wait: opts.wait(), migrations: opts.migrations}
+	db := &DB{path: absolute, wait: opts.wait(), glance: opts.Glance, migrations: opts.migrations}
 	if db.migrations == nil {
 		db.migrations = embedded()
 	}
 	if db.newest, err = newestVersion(db.migrations); err != nil {
 		return nil, err
 	}
-	db.readers = newPool(db.path, forReading, maxReaders)
+	reading := forReading
+	if db.glance {
+		reading = forGlance
+	}
+	db.readers = newPool(db.path, reading, maxReaders)
 	db.writer = newPool(db.path, forWriting, 1)
 	return db, nil
 }

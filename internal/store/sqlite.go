@@ -6,7 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,6 +42,7 @@ type purpose string
 const (
 	forReading purpose = "reading" // refuses every statement that would write
 	forLooking purpose = "looking" // like forReading, with the file to itself and without the file of the log's index
+	forGlance  purpose = "glance"  // like forReading, and makes, changes and removes no file: see Options.Glance
 	forWriting purpose = "writing"
 	forRepair  purpose = "repair" // like forWriting, but leaves the journal mode as it finds it
 )
@@ -62,14 +65,28 @@ func dsn(path string, use purpose, wait time.Duration) string {
 		pragmas = append(pragmas, "locking_mode(EXCLUSIVE)")
 	}
 	query := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_defensive": {"1"}, "_pragma": pragmas}
-	if use == forReading || use == forLooking {
+	if use == forReading || use == forLooking || use == forGlance {
 		query.Set("_query_only", "1")
+	}
+	if use == forGlance {
+		query.Set("mode", "ro")
+		query.Set(untouched(path), "1")
 	}
 	slashed := filepath.ToSlash(path)
 	if !strings.HasPrefix(slashed, "/") {
 		slashed = "/" + slashed // a Windows drive
 	}
 	return (&url.URL{Scheme: "file", Path: slashed, RawQuery: query.Encode()}).String()
+}
+
+// untouched is the setting with which SQLite reads a file in WAL mode without making the log and its index. Where there is
+// a log, the index beside it is read as it is, or rebuilt in memory (sqlite.org/wal.html section 5). Where there is none,
+// nobody has the store open, and the file alone is the store: it is read as one that does not change, without locks.
+func untouched(path string) string {
+	if _, err := os.Lstat(resolved(path) + logSuffix); errors.Is(err, fs.ErrNotExist) {
+		return "immutable"
+	}
+	return "readonly_shm"
 }
 
 // openEngine prepares a handle whose connections go to the file. It keeps no idle connections: pool does.

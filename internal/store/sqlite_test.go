@@ -19,7 +19,7 @@ import (
 )
 
 // children are the tasks this binary performs as another process. Their arguments come after "--".
-var children = map[string]func(){"edits": childEdits, "fill": childFill, "hold": childHold}
+var children = map[string]func(){"edits": childEdits, "fill": childFill, "grow": childGrow, "hold": childHold}
 
 // child starts this binary for a task.
 func child(t *testing.T, task string, args ...string) *exec.Cmd {

@@ -24,6 +24,11 @@ const DefaultWait = 5 * time.Second
 type Options struct {
 	// Wait bounds how long one View or Update waits for other processes; 0 means 5 s.
 	Wait time.Duration
+	// Glance opens the store for a look in passing, such as a shell's completion: no file is made, changed or removed, not
+	// even the log that readers share with writers. Update, Migrate and Snapshot refuse. A writer that comes and goes during a
+	// View goes unnoticed, so that what was read may be a mixture of two states, or store_damaged. It serves as a hint,
+	// never as the ground of a decision.
+	Glance bool
 	// Warn is told about file modes that are accepted but should be closed. It may be nil.
 	Warn func(message string)
 
@@ -43,6 +48,7 @@ type DB struct {
 	path       string // as the user named it, made absolute
 	file       fileID // the file that was opened
 	wait       time.Duration
+	glance     bool
 	migrations fs.FS
 	newest     int64        // the version this program reads and writes
 	version    atomic.Int64 // the version the file has
@@ -96,6 +102,9 @@ func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
 // Update implements keys.Store. Beyond its promises: a store whose file was replaced since it was opened is unavailable, as
 // is one whose disk failed to make an earlier change durable; outcome_unknown is that failure itself.
 func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
+	if db.glance {
+		return glancedAt(db.path)
+	}
 	return db.run(ctx, db.writer, func(c *connection) (busy bool, err error) {
 		if failed := db.failed.Load(); failed != nil {
 			return false, failed
@@ -119,6 +128,11 @@ func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
 		}
 		return false, nil
 	})
+}
+
+// glancedAt refuses to write what was opened for a glance.
+func glancedAt(path string) error {
+	return fault.New(fault.Internal, "the store %q was opened for a glance alone", path)
 }
 
 // run makes attempts with a connection of the pool, which is given back even when one panics.
