@@ -13,7 +13,7 @@ import (
 	"keyctl/internal/fault"
 )
 
-// scanBatch is how many keys a filtered list reads at a time.
+// scanBatch is how many keys a filtered list reads at a time, once it is clear that the filter lets few through.
 const scanBatch = 500
 
 // Keys implements Service.
@@ -65,6 +65,7 @@ func selectKeys(tx Tx, filter KeyFilter, now time.Time) ([]KeyRecord, *string, e
 		}
 		after := page.Order.Position(records[len(records)-1].Key)
 		page.After = &after
+		page.Limit = max(page.Limit, min(4*page.Limit, scanBatch))
 	}
 }
 
@@ -89,11 +90,10 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 	}
 	page := KeyPage{
 		Order: f.Order, Descending: f.Descending, Limit: limit + 1, Deleted: slices.Contains(f.States, KeyDeleted), Rolled: f.InGrace,
+		NamePrefix: f.namePrefix(),
 	}
-	page.NamePrefix, _ = f.namePrefix()
-	if f.selective() {
-		page.Limit = max(page.Limit, scanBatch)
-	}
+	isOn := func(s KeyState) bool { return s != KeyDisabled && s != KeyCompromised }
+	page.Off = len(f.States) > 0 && !slices.ContainsFunc(f.States, isOn)
 	if f.Dataset != "" {
 		d, err := findDataset(tx, f.Dataset)
 		if err != nil {
@@ -115,21 +115,12 @@ func (f *KeyFilter) firstPage(tx Tx, limit int) (KeyPage, error) {
 	return page, nil
 }
 
-// selective reports whether the filter may pass over keys that the store returns.
-func (f KeyFilter) selective() bool {
-	_, whole := f.namePrefix()
-	return len(f.States) > 0 || len(f.Labels) > 0 || !whole || f.UnusedFor > 0 || f.NeverUsed ||
-		f.ExpiresWithin > 0 || f.OlderThan > 0 || f.InGrace
-}
-
-// namePrefix is what names begin with that the pattern lets through. whole reports whether it says all that the pattern
-// does: the store then returns no others.
-func (f KeyFilter) namePrefix() (prefix string, whole bool) {
-	i := strings.IndexAny(f.NameGlob, `*?[\`)
-	if i < 0 {
-		return f.NameGlob, f.NameGlob == ""
+// namePrefix is what every name begins with that the pattern lets through.
+func (f KeyFilter) namePrefix() string {
+	if i := strings.IndexAny(f.NameGlob, `*?[\`); i >= 0 {
+		return f.NameGlob[:i]
 	}
-	return f.NameGlob[:i], f.NameGlob[i:] == "*"
+	return f.NameGlob
 }
 
 // matches decides whether the filter lets a key through.

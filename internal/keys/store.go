@@ -140,6 +140,7 @@ type KeyPage struct {
 	After      *KeyPosition // nil: from the beginning
 	Limit      int
 	NamePrefix string // only keys whose name begins with it
+	Off        bool   // only keys that are switched off, for good or not
 	Deleted    bool   // tombstones of keys that were active once, too
 	DatasetID  string // only keys attached to it; empty: all
 	Rolled     bool   // only keys with a rolled credential whose end no write has noticed yet

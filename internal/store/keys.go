@@ -225,6 +225,9 @@ func keysQuery(page keys.KeyPage, few bool) (query string, args []any, err error
 	if page.NamePrefix != "" { // letters, digits, dots, dashes and underscores are all below the tilde
 		conditions += " AND name >= " + mark(page.NamePrefix) + " AND name < " + mark(page.NamePrefix+"~")
 	}
+	if page.Off {
+		conditions += " AND disabled_at IS NOT NULL"
+	}
 	if page.After != nil {
 		conditions += fmt.Sprintf(" AND (%s, id) %s (%s, %s)", column, compare, mark(position(*page.After)), mark(page.After.ID))
 	}

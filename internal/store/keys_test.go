@@ -137,6 +137,9 @@ func pagingKeys() []keys.Key {
 			k.ActivatedAt = morning
 			k.LastUsedAt = morning.Add(-time.Duration(i%5) * time.Hour)
 		}
+		if i%5 < 2 {
+			k.DisabledAt = morning
+		}
 		if i%6 == 5 {
 			k.Name, k.DeletedAt = fmt.Sprintf("old-%d", i%2), morning
 		}
@@ -149,7 +152,7 @@ func pagingKeys() []keys.Key {
 func sortedKeys(all []keys.Key, page keys.KeyPage) []string {
 	var kept []keys.Key
 	for _, k := range all {
-		if !strings.HasPrefix(k.Name, page.NamePrefix) {
+		if !strings.HasPrefix(k.Name, page.NamePrefix) || page.Off && k.DisabledAt.IsZero() {
 			continue
 		}
 		if k.DeletedAt.IsZero() || page.Deleted && !k.ActivatedAt.IsZero() {
@@ -212,6 +215,8 @@ func TestKeysPages(t *testing.T) {
 			for _, page.NamePrefix = range []string{"", "web-1", "old-1", "web-%", "WEB", "~", "é"} {
 				wantPages(t, s, page, sortedKeys(all, page))
 			}
+			page.NamePrefix, page.Off = "", true
+			wantPages(t, s, page, sortedKeys(all, page))
 		})
 		wantCode(t, s, "Keys in an unknown order", fault.Invalid, func(tx keys.Tx) error {
 			_, err := tx.Keys(keys.KeyPage{Order: "colour", Limit: 1})
@@ -241,7 +246,7 @@ func wantPages(t *testing.T, s keys.Store, page keys.KeyPage, want []string) {
 			page.After = &position
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("names from %q on, in pages of %d = %v, want %v", page.NamePrefix, limit, got, want)
+			t.Errorf("names that begin with %q, off: %v, in pages of %d = %v, want %v", page.NamePrefix, page.Off, limit, got, want)
 		}
 	}
 }
