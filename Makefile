@@ -50,7 +50,7 @@ fuzz:
 
 # Key pairs take 60 ms at one time and 300 ms at another, so what is measured beside them needs more runs.
 bench:
-	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page)$$' -benchtime $(PAIRS) ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page|Complete)$$' -benchtime $(PAIRS) ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioCreate$$' -benchtime 151x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioBulk$$' -benchtime 2x -timeout 30m ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkR3$$' -benchtime 20000x ./internal/bench

@@ -20,9 +20,10 @@ func newBackup(a *app) *cobra.Command {
 		Short: "Write the whole store to a new file",
 		Long: `Write the store as it is at one instant to a new file, mode 0600, while other processes go on. Everything secret in it stays sealed
 under the master key: keep that key apart from the backup, for neither is of use without the other.`,
-		Example: `  keyctl backup keyctl-2027-01-31.backup`,
-		Args:    args("FILE"),
-		RunE:    func(c *cobra.Command, args []string) error { return a.backup(c.Context(), args[0]) },
+		Example:           `  keyctl backup keyctl-2027-01-31.backup`,
+		Args:              args("FILE"),
+		ValidArgsFunction: oneFile,
+		RunE:              func(c *cobra.Command, args []string) error { return a.backup(c.Context(), args[0]) },
 	}
 }
 

@@ -33,6 +33,16 @@ type System struct {
 	Rand   io.Reader
 }
 
+// silent is the same system without a standard error. What cobra cannot parse for completion it tells the process's own.
+func (sys *System) silent() *System {
+	quiet := *sys
+	quiet.Stderr = io.Discard
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		os.Stderr = null
+	}
+	return &quiet
+}
+
 // Main runs one command and returns its exit status (exit.go). It hardens the process first.
 func Main(sys *System) int {
 	if _, err := process.Harden(); err != nil {
@@ -40,10 +50,17 @@ func Main(sys *System) int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	forShell := completing(sys.Args)
+	if forShell {
+		sys = sys.silent()
+	}
 	a := newApp(sys)
 	root := newRoot(a)
+	if forShell {
+		a.offerValues(root)
+	}
 	root.PersistentPreRun = func(c *cobra.Command, _ []string) {
-		if c.Annotations[reads] == "" {
+		if c.Annotations[reads] == "" && !forShell {
 			handleSignals(ctx, cancel)
 		}
 	}

@@ -15,8 +15,9 @@ func newDatasetsDelete(a *app) *cobra.Command {
 		Short: "Delete a dataset",
 		Long: `Delete a dataset: no key can encrypt or decrypt its data through keyctl from now on. Its Primary Key stays. A dataset that keys
 are attached to is refused, unless --detach detaches them.`,
-		Example: `  keyctl datasets delete payments`,
-		Args:    args("DATASET"),
+		Example:           `  keyctl datasets delete payments`,
+		Args:              args("DATASET"),
+		ValidArgsFunction: a.completes(datasetNames),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), datasetShape, func(service keys.Service) (keys.DatasetView, error) {
 				dataset, err := service.Dataset(c.Context(), args[0])

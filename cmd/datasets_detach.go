@@ -12,11 +12,12 @@ import (
 
 func newDatasetsDetach(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "detach DATASET KEY…",
-		Short:   "Stop keys from reaching a dataset",
-		Long:    `Stop keys from reaching a dataset, all of them or none. Detaching twice changes nothing.`,
-		Example: `  keyctl datasets detach payments web-01`,
-		Args:    args("DATASET", "KEY…"),
+		Use:               "detach DATASET KEY…",
+		Short:             "Stop keys from reaching a dataset",
+		Long:              `Stop keys from reaching a dataset, all of them or none. Detaching twice changes nothing.`,
+		Example:           `  keyctl datasets detach payments web-01`,
+		Args:              args("DATASET", "KEY…"),
+		ValidArgsFunction: a.completesMany(datasetNames, attached),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), datasetShape, func(service keys.Service) (keys.DatasetView, error) {
 				dataset, err := service.Dataset(c.Context(), args[0])

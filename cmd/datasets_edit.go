@@ -14,8 +14,9 @@ func newDatasetsEdit(a *app) *cobra.Command {
 		Short: "Change a dataset's name, description or algorithm",
 		Long: `Change what the flags name and leave the rest. A new algorithm is for data encrypted from now on; what was encrypted before
 decrypts as before.`,
-		Example: `  keyctl datasets edit payments --description "card payments"`,
-		Args:    args("DATASET"),
+		Example:           `  keyctl datasets edit payments --description "card payments"`,
+		Args:              args("DATASET"),
+		ValidArgsFunction: a.completes(datasetNames),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !anyChanged(c.Flags(), "rename", "description", "algorithm") {
 				return fault.New(fault.Invalid, "nothing to change").WithHint("give --rename, --description or --algorithm")

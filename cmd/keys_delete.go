@@ -16,7 +16,8 @@ func newKeysDelete(a *app) *cobra.Command {
 its datasets is untouched, and other keys reach it. It never asks for a code.`,
 		Example: `  keyctl keys delete web-01
   keyctl keys delete web-01 --yes`,
-		Args: args("KEY"),
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{})),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), keyShape, func(service keys.Service) (keys.KeyView, error) {
 				key, err := service.Key(c.Context(), args[0])

@@ -20,6 +20,13 @@ With --compromised it stays off for good: delete it then, and create another.`,
 		Example: `  keyctl keys disable web-01
   keyctl keys disable web-01 --compromised --yes`,
 		Args: args("KEY"),
+		ValidArgsFunction: func(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			states := []keys.KeyState{keys.KeyActive}
+			if compromised {
+				states = append(states, keys.KeyDisabled)
+			}
+			return a.completes(keyNames(keys.KeyFilter{States: states}))(c, args, typed)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), keyShape, func(service keys.Service) (keys.KeyView, error) {
 				key, err := service.Key(c.Context(), args[0])

@@ -33,7 +33,8 @@ An expired key keeps its end and its ranges: only its name, description and labe
 		Example: `  keyctl keys edit web-01 --add-ip 192.0.2.8
   keyctl keys edit web-01 --ip 10.0.0.0/8 --expires 90d
   keyctl keys edit web-01 --label env=prod --label team-`,
-		Args: args("KEY"),
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{States: []keys.KeyState{keys.KeyActive, keys.KeyDisabled, keys.KeyExpired}})),
 		RunE: func(c *cobra.Command, args []string) error {
 			edit, err := o.edit(a, c.Flags())
 			if err != nil {

@@ -16,7 +16,8 @@ func newKeysShow(a *app) *cobra.Command {
 		Annotations: onlyReads(),
 		Example: `  keyctl keys show web-01
   keyctl keys show KCb4Hn -o json`,
-		Args: args("KEY"),
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{})),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), keyShape, func(service keys.Service) (keys.KeyView, error) {
 				return service.Key(c.Context(), args[0])

@@ -19,7 +19,8 @@ func newPrimaryKeysDisable(a *app) *cobra.Command {
 With --version only data encrypted under that older version is cut off. It asks for an authenticator code.`,
 		Example: `  keyctl primary-keys disable payments
   keyctl primary-keys disable payments --version 1`,
-		Args: args("PRIMARY-KEY"),
+		Args:              args("PRIMARY-KEY"),
+		ValidArgsFunction: a.completes(primaryKeyNames(isEnabled)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), primaryKeyShape, func(service keys.Service) (primary keys.PrimaryKeyView, err error) {
 				if primary, err = service.PrimaryKey(c.Context(), args[0]); err != nil {

@@ -22,7 +22,7 @@ import (
 	keyctlterm "keyctl/internal/term"
 )
 
-// console is a terminal with keyctl running on it: what types, and remembers everything that was shown.
+// console is a terminal with keyctl, or a shell, running on it: what types, and remembers everything that was shown.
 type console struct {
 	w      *world
 	c      *exec.Cmd
@@ -37,6 +37,14 @@ type console struct {
 // sit starts keyctl on a terminal of its own, as a shell does: one that can do everything and answers nothing.
 func (w *world) sit(args ...string) *console {
 	w.t.Helper()
+	c := w.command(args...)
+	c.Env = append(slices.Clone(w.env), "TERM=xterm-256color", "COLORTERM=truecolor", "LANG=C.UTF-8")
+	return w.sitAt(c)
+}
+
+// sitAt starts a prepared command on a terminal of its own.
+func (w *world) sitAt(c *exec.Cmd) *console {
+	w.t.Helper()
 	master, tty, err := pty.Open()
 	if err != nil {
 		w.t.Fatal(err)
@@ -45,10 +53,9 @@ func (w *world) sit(args ...string) *console {
 	if err := pty.Setsize(master, &pty.Winsize{Rows: 40, Cols: 120}); err != nil {
 		w.t.Fatal(err)
 	}
-	s := &console{w: w, c: w.command(args...), master: master, tty: tty, shown: newWatcher("\x00 never"), done: make(chan struct{})}
+	s := &console{w: w, c: c, master: master, tty: tty, shown: newWatcher("\x00 never"), done: make(chan struct{})}
 	s.before = s.modes()
 	s.c.Stdin, s.c.Stdout, s.c.Stderr = tty, tty, tty
-	s.c.Env = append(slices.Clone(w.env), "TERM=xterm-256color", "COLORTERM=truecolor", "LANG=C.UTF-8")
 	s.c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := s.c.Start(); err != nil {
 		w.t.Fatal(err)

@@ -36,8 +36,9 @@ store that is replaced or from an audit export given with --audit-export; look a
 		Example: `  keyctl restore keyctl-2027-01-31.backup
   keyctl restore keyctl-2027-01-31.backup --store sqlite:/tmp/look/keyctl.db
   keyctl restore keyctl-2027-01-31.backup --audit-export audit.jsonl --yes`,
-		Args: args("FILE"),
-		RunE: func(c *cobra.Command, args []string) error { return a.restore(c.Context(), args[0], auditExport) },
+		Args:              args("FILE"),
+		ValidArgsFunction: oneFile,
+		RunE:              func(c *cobra.Command, args []string) error { return a.restore(c.Context(), args[0], auditExport) },
 	}
 	c.Flags().Var(nonEmpty(&auditExport), "audit-export", "a newer export of the audit log, to list what is undone")
 	return c

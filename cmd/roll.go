@@ -36,7 +36,8 @@ the new one was delivered; if that fails, nothing has changed. On a terminal it 
 		Example: `  keyctl roll web-01
   keyctl roll web-01 --expire 24h --otp-file code.txt --out web-01.env
   keyctl roll web-01 --expire now --yes --otp 123456`,
-		Args: args("KEY"),
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{States: []keys.KeyState{keys.KeyActive}})),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.key = args[0]
 			return a.roll(c.Context(), o)
@@ -127,6 +128,14 @@ func (a *app) rollGrace(o rollOptions, terms *keys.RollTerms) (asks bool, err er
 // graceChoices are what the prompt offers, and how it words them.
 var graceChoices = []struct{ grace, words string }{
 	{"now", "now"}, {"1h", "in 1 hour"}, {"24h", "in 24 hours"}, {"7d", "in 7 days"}, {"30d", "in 30 days"},
+}
+
+// graces are the choices as --expire takes them.
+func graces() (list []string) {
+	for _, choice := range graceChoices {
+		list = append(list, choice.grace)
+	}
+	return list
 }
 
 // graceQuestion lists the choices, on as many lines as a terminal of that many columns needs; 0 is as wide as it gets.

@@ -15,8 +15,9 @@ func newRollsExtend(a *app) *cobra.Command {
 		Short: "Give an old credential a new end",
 		Long: `Give the old credential of a rolled key a new end, counted from now. A later end asks for an authenticator code and stays within 30
 days of the roll and the key's own end; an earlier one is free.`,
-		Example: `  keyctl rolls extend web-01 --expire 48h`,
-		Args:    args("KEY"),
+		Example:           `  keyctl rolls extend web-01 --expire 48h`,
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{InGrace: true})),
 		RunE: func(c *cobra.Command, args []string) error {
 			if expire == "" {
 				return fault.New(fault.Invalid, "--expire is missing").WithHint("say when the old credential ends: --expire 48h, or a date")

@@ -10,11 +10,12 @@ import (
 
 func newRollsFinish(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "finish KEY",
-		Short:   "End an old credential now",
-		Long:    `End the grace of a rolled key: its old credential stops working now. It never asks for a code. It can be repeated.`,
-		Example: `  keyctl rolls finish web-01`,
-		Args:    args("KEY"),
+		Use:               "finish KEY",
+		Short:             "End an old credential now",
+		Long:              `End the grace of a rolled key: its old credential stops working now. It never asks for a code. It can be repeated.`,
+		Example:           `  keyctl rolls finish web-01`,
+		Args:              args("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{InGrace: true})),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), rollShape, func(service keys.Service) (keys.RollView, error) {
 				roll, err := service.RollOf(c.Context(), args[0])

@@ -109,6 +109,10 @@ func list(p *[]string) pflag.Value { return listValue{p} }
 
 func (v listValue) String() string { return strings.Join(*v.p, " ") }
 func (v listValue) Type() string   { return "string" }
+
+// GetSlice returns the values so far. By it cobra knows a flag that completion may offer again.
+func (v listValue) GetSlice() []string { return *v.p }
+
 func (v listValue) Set(text string) error {
 	if text == "" {
 		return errEmptyValue

@@ -16,6 +16,7 @@ import (
 var openingNothing = []string{
 	"--help", "help", "help keys create", "roll --help", "version", "version -o json", "completion bash", "completion zsh",
 	"completion fish", "completion powershell", "help exit-codes", "help environment", "help formatting", "help secrets",
+	"__complete k", "__complete keys li", "__complete keys list --sta", "__complete keys list --state a", "__complete help keys s",
 }
 
 // Whatever is wrong with configuration, master key and store, help can be had. So that the test can fail, other commands

@@ -20,10 +20,11 @@ func newTopics() []*cobra.Command {
 // newHelp makes the help command. Cobra's own answers an unknown topic with help for everything, as if all was well.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
-		Use:         "help [COMMAND | TOPIC]",
-		Short:       "Show help for a command or a topic",
-		Long:        `Show help for a command, or one of the topics that keyctl --help lists at its end.`,
-		Annotations: onlyReads(),
+		Use:               "help [COMMAND | TOPIC]",
+		Short:             "Show help for a command or a topic",
+		Long:              `Show help for a command, or one of the topics that keyctl --help lists at its end.`,
+		Annotations:       onlyReads(),
+		ValidArgsFunction: helpWords,
 		RunE: func(c *cobra.Command, words []string) error {
 			target, rest, err := c.Root().Find(words)
 			if err != nil || len(rest) > 0 {

@@ -30,7 +30,8 @@ With --from the credential itself is checked, both secrets. Without --ip a key's
 		Annotations: onlyReads(),
 		Example: `  keyctl verify web-01 --ip 10.1.2.3 --dataset payments
   keyctl verify --from web-01.env -o json`,
-		Args: optionalArg("KEY"),
+		Args:              optionalArg("KEY"),
+		ValidArgsFunction: a.completes(keyNames(keys.KeyFilter{})),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				o.key = args[0]

@@ -118,7 +118,7 @@ __keyctl_process_completion_results() {
             fullFilter+="$filter|"
         done
 
-        filteringCmd="_filedir $fullFilter"
+        filteringCmd="__keyctl_filedir $fullFilter"
         __keyctl_debug "File filtering command: $filteringCmd"
         $filteringCmd
     elif (((directive & shellCompDirectiveFilterDirs) != 0)); then
@@ -128,10 +128,10 @@ __keyctl_process_completion_results() {
         subdir=${completions[0]}
         if [[ -n $subdir ]]; then
             __keyctl_debug "Listing directories in $subdir"
-            pushd "$subdir" >/dev/null 2>&1 && _filedir -d && popd >/dev/null 2>&1 || return
+            pushd "$subdir" >/dev/null 2>&1 && __keyctl_filedir -d && popd >/dev/null 2>&1 || return
         else
             __keyctl_debug "Listing directories in ."
-            _filedir -d
+            __keyctl_filedir -d
         fi
     else
         __keyctl_handle_completion_types
@@ -167,10 +167,10 @@ __keyctl_handle_activeHelp() {
                 # to know if any files will match what the user typed, so that we know if
                 # there will be completions presented, so that we know how to handle ActiveHelp.
                 # To find out, we actually trigger the file completion ourselves;
-                # the call to _filedir will fill COMPREPLY if files match.
+                # the call to __keyctl_filedir will fill COMPREPLY if files match.
                 if (((directive & shellCompDirectiveNoFileComp) == 0)); then
                     __keyctl_debug "Listing files"
-                    _filedir
+                    __keyctl_filedir
                 fi
             fi
 
@@ -424,3 +424,49 @@ else
 fi
 
 # ex: ts=4 sw=4 et filetype=sh
+
+# Finds the words up to the cursor. Bash takes --store=sqlite:x for five words, and this for one.
+__keyctl_init_completion()
+{
+    COMPREPLY=()
+    if declare -F _get_comp_words_by_ref >/dev/null; then
+        _get_comp_words_by_ref "$@" cur prev words cword
+        return
+    fi
+    local i word rest=${COMP_LINE:0:COMP_POINT} blank
+    words=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        blank=${rest%%[![:space:]]*}
+        rest=${rest#"$blank"}
+        word=${COMP_WORDS[i]}
+        ((i < COMP_CWORD)) || word=$rest
+        rest=${rest#"$word"}
+        if ((i > 0)) && [[ -z $blank ]]; then
+            words[${#words[@]}-1]+=$word
+        else
+            words+=("$word")
+        fi
+    done
+    cword=$((${#words[@]} - 1))
+    cur=${words[cword]}
+    prev=
+    ((cword == 0)) || prev=${words[cword-1]}
+}
+
+__keyctl_filedir()
+{
+    if declare -F _filedir >/dev/null; then
+        _filedir "$@"
+        return
+    fi
+    local kind=-f IFS=$'\n'
+    [[ ${1-} != -d ]] || kind=-d
+    COMPREPLY+=($(compgen $kind -- "$cur"))
+    [[ $(type -t compopt) != builtin ]] || compopt -o filenames
+}
+
+if [[ $(type -t compopt) = "builtin" ]]; then
+    complete -o default -F __start_keyctl apikeyctl
+else
+    complete -o default -o nospace -F __start_keyctl apikeyctl
+fi

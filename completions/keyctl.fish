@@ -233,3 +233,9 @@ complete -c keyctl -n '__keyctl_clear_perform_completion_once_result'
 complete -c keyctl -n 'not __keyctl_requires_order_preservation && __keyctl_prepare_completions' -f -a '$__keyctl_comp_results'
 # otherwise we use the -k flag
 complete -k -c keyctl -n '__keyctl_requires_order_preservation && __keyctl_prepare_completions' -f -a '$__keyctl_comp_results'
+
+# The same for the other name.
+complete -c apikeyctl -e
+complete -c apikeyctl -n '__keyctl_clear_perform_completion_once_result'
+complete -c apikeyctl -n 'not __keyctl_requires_order_preservation && __keyctl_prepare_completions' -f -a '$__keyctl_comp_results'
+complete -k -c apikeyctl -n '__keyctl_requires_order_preservation && __keyctl_prepare_completions' -f -a '$__keyctl_comp_results'

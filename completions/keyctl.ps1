@@ -267,4 +267,4 @@ filter __keyctl_escapeStringWithSpecialChars {
     }
 }
 
-Register-ArgumentCompleter -CommandName 'keyctl' -ScriptBlock ${__keyctlCompleterBlock}
+Register-ArgumentCompleter -CommandName 'keyctl', 'apikeyctl' -ScriptBlock ${__keyctlCompleterBlock}

@@ -1,5 +1,5 @@
-#compdef keyctl
-compdef _keyctl keyctl
+#compdef keyctl apikeyctl
+compdef _keyctl keyctl apikeyctl
 
 # zsh completion for keyctl                               -*- shell-script -*-
 

@@ -55,6 +55,21 @@ func BenchmarkRatioPage(b *testing.B) {
 		func() time.Duration { return command{keyctl, args, few.env()}.run(b) })
 }
 
+// BenchmarkRatioComplete compares what a shell asks for at the press of a key with a list of as many keys.
+func BenchmarkRatioComplete(b *testing.B) {
+	keyctl := program(b, "keyctl")
+	h := newHome(b, 10_000)
+	h.close(b)
+	list := command{keyctl, []string{"keys", "list", "--limit", "100"}, h.env()}
+	for _, args := range [][]string{{"show", ""}, {"show", "web-005"}, {"disable", ""}, {"enable", ""}} {
+		complete := command{keyctl, append([]string{"__complete", "keys"}, args...), h.env()}
+		b.Run(args[0]+args[1], func(b *testing.B) {
+			ratio(b, "completion of keys "+args[0]+" "+args[1]+"…, 10,000 keys, to list --limit 100", 2,
+				func() time.Duration { return complete.run(b) }, func() time.Duration { return list.run(b) })
+		})
+	}
+}
+
 // BenchmarkRatioCreate tells what `keys create` takes besides the generation of an RSA key pair. That takes 60 ms at one
 // time and 300 ms at another, so this difference needs more runs than the ratios.
 func BenchmarkRatioCreate(b *testing.B) {

@@ -8,6 +8,7 @@ package config
 
 import (
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -89,6 +90,15 @@ func Load(in Inputs) (Config, error) {
 		return Config{}, err
 	}
 	return in.assemble(d, doc)
+}
+
+// Contexts returns the names of the contexts in the configuration file, in order. Errors are those of Load about the file.
+func Contexts(in Inputs) ([]string, error) {
+	doc, err := readFile(findDirs(in.Getenv, in.Home).configFile())
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(doc.contexts)), nil
 }
 
 // assemble is Load after the file was read.

@@ -402,6 +402,43 @@ func TestUnknownContext(t *testing.T) {
 	}
 }
 
+// The names of contexts can be had also while none of them can be used.
+func TestContexts(t *testing.T) {
+	u := newUser(t)
+	if got, err := Contexts(u.inputs()); err != nil || len(got) != 0 {
+		t.Errorf("Contexts() without a file = %q, %v", got, err)
+	}
+	u.configure("context: nope\nstore: nonsense\ncontexts: {work: {}, home: {store: nonsense}, Away.1: {}}")
+	got, err := Contexts(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Away.1", "home", "work"}, got); diff != "" {
+		t.Errorf("Contexts() (-want +got):\n%s", diff)
+	}
+	u.configure("contexts: [")
+	if _, err := Contexts(u.inputs()); fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("Contexts() of a broken file = %v, want code invalid", err)
+	}
+}
+
+func TestMasterKeyAtHand(t *testing.T) {
+	for source, want := range map[string]bool{"file:k": true, "env:K": true, "command:cat k": false} {
+		u := newUser(t)
+		u.args = []string{"--master-key=" + source}
+		c, err := Load(u.inputs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.MasterKey.AtHand(); got != want {
+			t.Errorf("AtHand() of %s = %v, want %v", source, got, want)
+		}
+	}
+	if (MasterKeySource{}).AtHand() {
+		t.Error("the zero MasterKeySource has a key at hand")
+	}
+}
+
 // A duration that is refused keeps the hint of whoever refused it.
 func TestDurationHint(t *testing.T) {
 	u := newUser(t)

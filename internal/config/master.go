@@ -85,6 +85,10 @@ func (s MasterKeySource) String() string {
 // Path returns the path of a source that is a file, and whether it is one.
 func (s MasterKeySource) Path() (string, bool) { return s.value, s.kind == fromFile }
 
+// AtHand reports whether Read takes the key from a file or a variable: it then runs no program, and nobody is asked
+// anything.
+func (s MasterKeySource) AtHand() bool { return s.kind == fromFile || s.kind == fromEnv }
+
 // Read returns the master key without the line end after it. Its form is not checked here.
 //
 // A source that has no key is fault.MasterKeyMissing, and so is a command that fails. A file that others may read is
