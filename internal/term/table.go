@@ -10,6 +10,8 @@ import (
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/muesli/termenv"
+
+	"keyctl/internal/credential"
 )
 
 const (
@@ -220,7 +222,7 @@ func (l *layout) draw(w *bufio.Writer, row []measuredCell, palette map[Tone]pain
 		}
 		text, width := cell.Text, cell.width
 		if width > room {
-			text = ansi.Truncate(text, room, ellipsis)
+			text = cut(text, room)
 			width = lipgloss.Width(text) // a wide character may have left a column free
 		}
 		if text != "" {
@@ -231,4 +233,32 @@ func (l *layout) draw(w *bufio.Writer, row []measuredCell, palette map[Tone]pain
 		blanks += room - width + columnGap
 	}
 	w.WriteByte('\n')
+}
+
+// cut shortens a text to so many columns, at most. An id in it is left out rather than cut: the beginning of one could be
+// taken for another.
+func cut(text string, room int) string {
+	short := ansi.Truncate(text, room, ellipsis)
+	kept, shortened := strings.CutSuffix(short, ellipsis)
+	rest, ok := strings.CutPrefix(text, kept)
+	if !shortened || !ok {
+		return short
+	}
+	before, after := strings.TrimRightFunc(kept, inID), strings.TrimLeftFunc(rest, inID)
+	if len(before) < len(kept) && isID(text[len(before):len(text)-len(after)]) {
+		return before + ellipsis
+	}
+	return short
+}
+
+// isID reports whether a word has the form of an access key id, or of the id of anything else: a prefix and as many
+// letters and digits.
+func isID(word string) bool {
+	_, digits, found := strings.Cut(word, "_")
+	return credential.IsAccessKeyID(word) || found && credential.IsAccessKeyID("KC"+digits)
+}
+
+// inID reports whether a character can be part of an id.
+func inID(r rune) bool {
+	return r == '_' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
 }

@@ -120,6 +120,31 @@ func TestTableColor(t *testing.T) {
 	}
 }
 
+// An id is shown whole or not at all, whatever stands around it.
+func TestIDsAreNotCut(t *testing.T) {
+	id := "KC" + strings.Repeat("0", 22)
+	other := "key_" + strings.Repeat("0", 22)
+	for _, tt := range []struct {
+		text string
+		room int
+		want string
+	}{
+		{id, 24, id},
+		{id, 23, "…"},
+		{"access_key_id=" + id, 30, "access_key_id=…"},
+		{"größe " + id + ", more", 20, "größe …"},
+		{"größe " + id + ", more", 33, "größe " + id + ", …"},
+		{"store " + other, 12, "store …"},
+		{id + "0", 10, "KC0000000…"}, // too long for an id
+		{"payments, ledger, customers", 17, "payments, ledger…"},
+		{"payments", 3, "pa…"},
+	} {
+		if got := cut(tt.text, tt.room); got != tt.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", tt.text, tt.room, got, tt.want)
+		}
+	}
+}
+
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
