@@ -63,10 +63,10 @@ var auditShape = shape[auditEntry]{
 	name: func(e auditEntry) string { return e.Action },
 	columns: []column[auditEntry]{
 		{"SEQ", false, func(_ *printer, e auditEntry) term.Cell { return text(fmt.Sprint(e.Seq)) }},
-		{"TIME", false, func(_ *printer, e auditEntry) term.Cell { return text(e.At.UTC().Format(time.RFC3339)) }},
-		{"ACTOR", false, func(_ *printer, e auditEntry) term.Cell { return text(e.Actor.Name) }},
+		{"TIME", false, func(p *printer, e auditEntry) term.Cell { return text(p.time(&e.At)) }},
+		{"ACTOR", true, func(_ *printer, e auditEntry) term.Cell { return text(e.Actor.Name) }},
 		{"ACTION", false, func(_ *printer, e auditEntry) term.Cell { return text(e.Action) }},
-		{"OBJECT", true, func(_ *printer, e auditEntry) term.Cell {
+		{"OBJECT", false, func(_ *printer, e auditEntry) term.Cell {
 			return text(strings.TrimSpace(e.Object.Type + " " + orElse(e.Object.Name, e.Object.ID)))
 		}},
 		{"OUTCOME", false, auditOutcome},

@@ -556,7 +556,7 @@ func (w *world) bash(t *testing.T, path string, first ...string) *line {
 	rc = append(rc, "source "+w.script("bash", "keyctl.bash"))
 	c := exec.Command(bash, "--noprofile", "--rcfile", w.write("bashrc", strings.Join(rc, "\n")+"\n"), "-i")
 	c.Dir, c.Env = w.dir, append(slices.Clone(w.env), "PATH="+path, "TERM=dumb", "INPUTRC=/dev/null", "HISTFILE=/dev/null")
-	return &line{w.sitAt(c).expect("> ")}
+	return &line{w.seat(c, 120).expect("> ")}
 }
 
 // bashCompletion is where the package bash-completion keeps its functions.
@@ -627,7 +627,7 @@ func (w *world) zsh(t *testing.T, path string) *line {
 	}, "\n")+"\n")
 	c := exec.Command(zsh, "-d", "-i")
 	c.Dir, c.Env = w.dir, append(slices.Clone(w.env), "PATH="+path, "TERM=dumb", "ZDOTDIR="+w.path("zsh"))
-	return &line{w.sitAt(c).expect("> ")}
+	return &line{w.seat(c, 120).expect("> ")}
 }
 
 func TestCompletionInZsh(t *testing.T) {

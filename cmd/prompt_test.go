@@ -32,30 +32,32 @@ type console struct {
 	shown  *watcher
 	read   int // how much of what was shown was expected so far
 	done   chan struct{}
+	now    func() time.Time // the time it runs at
+	seed   access.Seed      // that it enrolled
 }
 
 // sit starts keyctl on a terminal of its own, as a shell does: one that can do everything and answers nothing.
 func (w *world) sit(args ...string) *console {
 	w.t.Helper()
-	c := w.command(args...)
-	c.Env = append(slices.Clone(w.env), "TERM=xterm-256color", "COLORTERM=truecolor", "LANG=C.UTF-8")
-	return w.sitAt(c)
+	return w.seat(w.command(args...), 120)
 }
 
-// sitAt starts a prepared command on a terminal of its own.
-func (w *world) sitAt(c *exec.Cmd) *console {
+// seat starts a prepared command on a terminal of so many columns. What it has in its environment counts.
+func (w *world) seat(c *exec.Cmd, columns int) *console {
 	w.t.Helper()
 	master, tty, err := pty.Open()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { master.Close(); tty.Close() })
-	if err := pty.Setsize(master, &pty.Winsize{Rows: 40, Cols: 120}); err != nil {
+	if err := pty.Setsize(master, &pty.Winsize{Rows: 40, Cols: uint16(columns)}); err != nil {
 		w.t.Fatal(err)
 	}
-	s := &console{w: w, c: c, master: master, tty: tty, shown: newWatcher("\x00 never"), done: make(chan struct{})}
+	s := &console{w: w, c: c, master: master, tty: tty, shown: newWatcher("\x00 never"), done: make(chan struct{}), now: time.Now}
 	s.before = s.modes()
 	s.c.Stdin, s.c.Stdout, s.c.Stderr = tty, tty, tty
+	// What the command says of its terminal comes last, and counts.
+	s.c.Env = append([]string{"TERM=xterm-256color", "COLORTERM=truecolor", "LANG=C.UTF-8"}, c.Env...)
 	s.c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := s.c.Start(); err != nil {
 		w.t.Fatal(err)
@@ -356,12 +358,12 @@ func (s *console) enrols() *console {
 		s.w.t.Fatalf("the screen shows %q, want a URI", shown)
 	}
 	var code bytes.Buffer
-	if _, err := keyctlterm.QR(&code, keyctlterm.Surface{Width: 120, Color: true, Unicode: true}, uri[0]); err != nil {
+	if _, err := keyctlterm.QR(&code, keyctlterm.Surface{Width: 60, Color: true, Unicode: true}, uri[0]); err != nil {
 		s.w.t.Fatal(err)
 	}
 	if !strings.Contains(shown, strings.ReplaceAll(code.String(), "\n", "\r\n")+"Authenticator code (") {
 		s.w.t.Errorf("the screen shows %q, want the QR code of %q right above the prompt", shown, uri[0])
 	}
-	seed := seedFromText(s.w.t, uri[1])
-	return s.types(access.CodeAt(seed, access.StepAt(time.Now())).Reveal() + "\r").expect("keep them apart")
+	s.seed = seedFromText(s.w.t, uri[1])
+	return s.types(access.CodeAt(s.seed, access.StepAt(s.now())).Reveal() + "\r").expect("keep them apart")
 }
