@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"encoding/hex"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -51,12 +52,7 @@ func (a *app) backup(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	image, err := os.Open(snapshot)
-	if err != nil {
-		return safefile.Explain(snapshot, err)
-	}
-	defer image.Close()
-	if err := store.WriteBackup(staged, image, manifest, a.local.BackupMAC); err != nil {
+	if err := a.writeBackup(staged, snapshot, manifest); err != nil {
 		return err
 	}
 	if err := staged.CommitNew(); err != nil {
@@ -65,6 +61,26 @@ func (a *app) backup(ctx context.Context, path string) error {
 	a.say("%s holds %d keys and the audit log up to record %d", path, manifest.Keys, manifest.AuditSeq)
 	a.hint("it is sealed under the master key of %s: keep a copy of that key elsewhere", a.cfg.MasterKey)
 	return nil
+}
+
+// writeBackup copies the snapshot behind its manifest.
+func (a *app) writeBackup(w io.Writer, snapshot string, manifest store.Manifest) error {
+	image, err := os.Open(snapshot)
+	if err != nil {
+		return safefile.Explain(snapshot, err)
+	}
+	defer image.Close()
+	info, err := image.Stat()
+	if err != nil {
+		return safefile.Explain(snapshot, err)
+	}
+	screen, err := a.terminal()
+	if err != nil {
+		return err
+	}
+	progress := screen.NewByteProgress(info.Size(), "writing")
+	defer progress.Done()
+	return store.WriteBackup(io.MultiWriter(w, progress), image, manifest, a.local.BackupMAC)
 }
 
 // examineSnapshot opens a copy of the store, checks it and describes it.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -125,7 +126,7 @@ func (a *app) openBackup(ctx context.Context, path string) (openedBackup, error)
 
 // unpack writes the snapshot of a backup to a new store file, checks all of it and makes it safe to work on.
 func (a *app) unpack(ctx context.Context, b openedBackup, image string, later []audit.Record) ([]audit.Event, error) {
-	if err := store.ExtractBackup(b.image, b.manifest, image); err != nil {
+	if err := a.extract(b, image); err != nil {
 		return nil, err
 	}
 	copied, err := a.openCopy(ctx, image)
@@ -156,6 +157,17 @@ func (a *app) unpack(ctx context.Context, b openedBackup, image string, later []
 		return nil, err
 	}
 	return undone, copied.local.Restored(ctx, b.head())
+}
+
+// extract writes the snapshot of a backup to a file.
+func (a *app) extract(b openedBackup, path string) error {
+	screen, err := a.terminal()
+	if err != nil {
+		return err
+	}
+	progress := screen.NewByteProgress(b.manifest.Size, "reading")
+	defer progress.Done()
+	return store.ExtractBackup(io.TeeReader(b.image, progress), b.manifest, path)
 }
 
 // recordsOfOldStore reads the audit log of the store that is about to be replaced, if it still can be read.
