@@ -5,8 +5,10 @@ package term
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,6 +20,7 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/term"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
@@ -25,11 +28,14 @@ import (
 const childMode = "TERM_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if mode := os.Getenv(childMode); mode != "" {
+	switch mode := os.Getenv(childMode); mode {
+	case "":
+		os.Exit(m.Run())
+	case "clipboard":
+		clipboardChild(os.Args[1], os.Args[2:])
+	default:
 		child(mode)
-		return
 	}
-	os.Exit(m.Run())
 }
 
 const patience = 10 * time.Second // for a loaded machine; nothing here takes long
@@ -288,6 +294,45 @@ func child(mode string) {
 	}
 	text, err := t.Ask(ctx, "last")
 	fmt.Printf("got %q, %v\n", text, err)
+}
+
+// clipboardChild is a process that uses the clipboard: its tool is chosen when a process starts. It prints "ok" and
+// what came of it, or the error's code and message.
+func clipboardChild(verb string, args []string) {
+	t := New(os.Stdin, os.Stdout, os.Stderr, Options{Getenv: os.Getenv})
+	input, err := io.ReadAll(os.Stdin)
+	secret := credential.NewSecret(string(input))
+	result := ""
+	switch ctx := context.Background(); {
+	case err != nil:
+	case verb == "check":
+		err = CheckClipboard(os.Getenv)
+	case verb == "copy":
+		var mark ClipMark
+		if mark, err = NewClipMark(rand.Reader, secret); err == nil {
+			result, err = mark.String(), CopyToClipboard(ctx, secret)
+		}
+	case verb == "copy and interrupt":
+		ctx, cancel := context.WithCancel(ctx)
+		time.AfterFunc(100*time.Millisecond, cancel)
+		err = CopyToClipboard(ctx, secret)
+		result = fmt.Sprint("interrupted: ", errors.Is(err, context.Canceled))
+		err = nil
+	case verb == "clear":
+		var mark ClipMark
+		if mark, err = ParseClipMark(args[0]); err == nil {
+			err = ClearClipboard(ctx, mark)
+		}
+	case verb == "osc52":
+		if err = t.CheckOSC52(); err == nil {
+			err = t.CopyOSC52(secret)
+		}
+	}
+	if err != nil {
+		fmt.Printf("%s: %v", fault.CodeOf(err), err)
+		return
+	}
+	fmt.Print("ok ", result)
 }
 
 // startChild starts the test binary on a new pseudo-terminal.

@@ -5,6 +5,8 @@
 // itself, so that pipes stay free; nothing is asked where nobody would answer; and nothing is ever asked of the terminal,
 // because one that does not reply would hold keyctl up for seconds. The package decides nothing about keys, and it reads
 // the environment only through the function it is given.
+//
+// It also reaches the clipboard, which is as near to the person as the terminal.
 package term
 
 import (
@@ -29,11 +31,11 @@ var ErrAborted = errors.New("the prompt was left without an answer")
 type Options struct {
 	NoInput bool                // never ask, whatever the streams are
 	Color   string              // "auto", "always" or "never"; empty is "auto"
-	Getenv  func(string) string // for NO_COLOR, CLICOLOR_FORCE, TERM and the locale; nil is an empty environment
-	OpenTTY func() (TTY, error) // opens the terminal for one prompt; nil is the process's own terminal
+	Getenv  func(string) string // for NO_COLOR, CLICOLOR_FORCE, TERM, TMUX, STY and the locale; nil is an empty environment
+	OpenTTY func() (TTY, error) // opens the terminal for one use; nil is the process's own terminal
 }
 
-// TTY is a terminal opened for a prompt. On Unix both ends are the same file.
+// TTY is a terminal opened for one use, such as a prompt. On Unix both ends are the same file.
 type TTY struct{ In, Out *os.File }
 
 // Close closes both ends.
@@ -51,6 +53,7 @@ type Terminal struct {
 	stdout    output
 	stderr    output
 	canPrompt bool
+	getenv    func(string) string
 	openTTY   func() (TTY, error)
 }
 
@@ -80,6 +83,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *Terminal {
 		stdout:    newOutput(stdout, opts.Color, getenv),
 		stderr:    newOutput(stderr, opts.Color, getenv),
 		canPrompt: !opts.NoInput && isTerminal(stdin) && isTerminal(stderr),
+		getenv:    getenv,
 		openTTY:   opts.OpenTTY,
 	}
 	if t.openTTY == nil {
