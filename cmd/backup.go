@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +42,7 @@ func (a *app) backup(ctx context.Context, path string) error {
 	if err := a.local.NoteBackup(ctx); err != nil {
 		return err
 	}
-	snapshot := filepath.Join(filepath.Dir(path), "."+filepath.Base(staged.Temporary())+".db")
+	snapshot := staged.Temporary() + ".db"
 	if err := a.db.Snapshot(ctx, snapshot); err != nil {
 		return err
 	}

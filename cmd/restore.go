@@ -74,7 +74,7 @@ func (a *app) restore(ctx context.Context, file, auditExport string) error {
 	if err := safefile.MkdirPrivate(dir); err != nil {
 		return err
 	}
-	image := filepath.Join(dir, ".keyctl-restore-"+rand.Text()+".db")
+	image := filepath.Join(dir, safefile.TemporaryPrefix+"restore-"+rand.Text()+".db")
 	defer os.Remove(image)
 	undone, err := a.unpack(ctx, backup, image, later)
 	if err != nil {

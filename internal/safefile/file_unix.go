@@ -9,6 +9,8 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"keyctl/internal/fault"
 )
 
@@ -64,6 +66,28 @@ func checkTrusted(info fs.FileInfo, path string) error {
 	if mode&0o022 != 0 {
 		return fault.New(fault.Forbidden, "%q can be written by other users (mode %04o)", path, mode).
 			WithHint("look whether somebody changed it, then run chmod 600 %s", shellQuote(path))
+	}
+	return nil
+}
+
+// checkFolder decides whether somebody else may have put files into a folder; see CheckFolder.
+func checkFolder(info fs.FileInfo, dir string) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("folder %q: the system does not tell its owner", dir)
+	}
+	mode := info.Mode()
+	switch {
+	case !ownerTrusted(stat.Uid, os.Geteuid()):
+		return fault.New(fault.Forbidden, "the folder %q belongs to another user (uid %d), who can exchange the files in it", dir, stat.Uid).
+			WithHint("take it over with chown %d %s, or use another folder", os.Geteuid(), shellQuote(dir))
+	case mode.Perm()&0o022 != 0 && mode&fs.ModeSticky == 0:
+		return fault.New(fault.Forbidden, "other users can exchange the files in the folder %q (mode %04o)", dir, mode.Perm()).
+			WithHint("run chmod 700 %s", shellQuote(dir))
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fault.New(fault.Forbidden, "you cannot make files in the folder %q (mode %04o)", dir, mode.Perm()).
+			WithHint("the store keeps files beside it while it is used: run chmod u+wx %s as its owner", shellQuote(dir)).WithCause(err)
 	}
 	return nil
 }

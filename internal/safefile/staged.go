@@ -10,6 +10,10 @@ import (
 	"keyctl/internal/fault"
 )
 
+// TemporaryPrefix begins the names of all files that exist for a moment, so that those which a kill or a power loss left
+// behind can be found: see Leftovers.
+const TemporaryPrefix = ".keyctl-"
+
 // Staged is a file in the making. It is written under a temporary name beside its destination and appears there whole,
 // with CommitNew or CommitReplace, or not at all. Use it as
 //
@@ -41,7 +45,7 @@ func Stage(path string) (*Staged, error) {
 		return nil, explainDirectory(parent, err)
 	}
 	// The name decides nothing but where the bytes wait, so it does not come from the caller's source of randomness.
-	s := &Staged{path: path, base: base, temp: ".keyctl-" + rand.Text() + ".tmp", dir: dir}
+	s := &Staged{path: path, base: base, temp: TemporaryPrefix + rand.Text() + ".tmp", dir: dir}
 	s.file, err = dir.OpenFile(s.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|openNoFollow, 0o600)
 	if err != nil {
 		_ = dir.Close()

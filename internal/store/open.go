@@ -90,7 +90,7 @@ func Create(ctx context.Context, path string, opts Options, init func(context.Co
 
 // stage makes an empty hidden file of mode 0600 in a folder.
 func stage(folder, name, purpose string) (string, error) {
-	f, err := os.CreateTemp(folder, "."+name+"."+purpose+"-*")
+	f, err := os.CreateTemp(folder, safefile.TemporaryPrefix+name+"-"+purpose+"-*")
 	if err != nil {
 		return "", safefile.Explain(folder, err)
 	}
