@@ -62,27 +62,6 @@ func (db *DB) copyInto(ctx context.Context, path string) error {
 	return syncFile(absolute)
 }
 
-// QuickCheck reads the whole store and looks for contradictions: store_damaged. With 100,000 keys it takes about a second.
-func (db *DB) QuickCheck(ctx context.Context) error {
-	return db.view(ctx, func(t *tx) error {
-		finding, _, err := first(t, func(row scan) (text string, err error) {
-			err = row(&text)
-			return text, err
-		}, `PRAGMA quick_check(1)`)
-		if err != nil {
-			return err
-		}
-		if finding != "ok" {
-			return storeDamaged(db.path).WithCause(errors.New(finding))
-		}
-		_, dangling, err := first(t, func(scan) (struct{}, error) { return struct{}{}, nil }, `PRAGMA foreign_key_check`)
-		if err == nil && dangling {
-			err = storeDamaged(db.path).WithCause(errDangling)
-		}
-		return err
-	})
-}
-
 // A backup is three things one after the other: a line with backupMagic and the format, a line with the Manifest as
 // compact JSON, and the bytes of a snapshot.
 const (

@@ -101,6 +101,28 @@ func fill(t *testing.T, path string, limit int64, makeRoom func()) {
 	}
 }
 
+// A full disk does not keep anybody from looking what is wrong.
+func TestR45_ExamineOnAFullDisk(t *testing.T) {
+	folder := tinyDisk(t)
+	path := newStoreIn(t, folder)
+	before := filesIn(t, folder)
+	ballast, err := os.Create(filepath.Join(folder, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = ballast.Write(make([]byte, 4096))
+	}
+	if err := ballast.Close(); err != nil {
+		t.Fatal(err)
+	}
+	look(t, path, Options{Examine: true})
+	after := filesIn(t, folder)
+	delete(after, "ballast")
+	delete(after, "keyctl.db"+indexSuffix) // the one that found no room
+	diff(t, "files", after, before)
+}
+
 // missing skips a test for want of something; a run under CI has to have it.
 func missing(t *testing.T, why string) {
 	t.Helper()

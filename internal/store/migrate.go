@@ -70,7 +70,7 @@ func (db *DB) Migrate(ctx context.Context) error {
 // meantime: then that process's copy is the one to keep.
 func (db *DB) keepBefore(ctx context.Context) error {
 	before := db.version.Load()
-	path := fmt.Sprintf("%s.before-v%d", db.path, db.newest)
+	path := fmt.Sprintf("%s%s%d", db.path, beforeInfix, db.newest)
 	folder, name := filepath.Split(path)
 	temporary, err := stage(folder, name, "copy")
 	if err != nil {

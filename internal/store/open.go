@@ -49,12 +49,15 @@ func newDB(path string, opts Options) (*DB, error) {
 	if db.newest, err = newestVersion(db.migrations); err != nil {
 		return nil, err
 	}
-	reading := forReading
-	if db.glance {
+	reading, writing := forReading, forWriting
+	switch {
+	case opts.Glance:
 		reading = forGlance
+	case opts.Examine:
+		reading, writing = forExamining, forExamining
 	}
 	db.readers = newPool(db.path, reading, maxReaders)
-	db.writer = newPool(db.path, forWriting, 1)
+	db.writer = newPool(db.path, writing, 1)
 	return db, nil
 }
 

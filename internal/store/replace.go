@@ -45,7 +45,7 @@ func Replace(ctx context.Context, newPath, path string, now time.Time, opts Opti
 		return "", err
 	}
 	defer lock.release()
-	aside = path + ".replaced-" + now.UTC().Format("20060102T150405Z")
+	aside = path + replacedInfix + now.UTC().Format(replacedTime)
 	if err := keepAside(path, aside); err != nil {
 		return "", err
 	}

@@ -45,6 +45,11 @@ const (
 	forGlance  purpose = "glance"  // like forReading, and makes, changes and removes no file: see Options.Glance
 	forWriting purpose = "writing"
 	forRepair  purpose = "repair" // like forWriting, but leaves the journal mode as it finds it
+
+	// forExamining is like forReading, and leaves the files as they are. The last process to close a store folds the log
+	// into the file, unless it cannot write; with nothing in the log there is nothing to fold, and one that can write
+	// takes away the files it had to make.
+	forExamining purpose = "examining"
 )
 
 // idList stands for a list of ids in a query, given as one parameter that holds a JSON array: a statement is the same for
@@ -65,12 +70,15 @@ func dsn(path string, use purpose, wait time.Duration) string {
 		pragmas = append(pragmas, "locking_mode(EXCLUSIVE)")
 	}
 	query := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_defensive": {"1"}, "_pragma": pragmas}
-	if use == forReading || use == forLooking || use == forGlance {
+	if use != forWriting && use != forRepair {
 		query.Set("_query_only", "1")
 	}
-	if use == forGlance {
+	switch {
+	case use == forGlance:
 		query.Set("mode", "ro")
 		query.Set(untouched(path), "1")
+	case use == forExamining && hasLog(path):
+		query.Set("mode", "ro")
 	}
 	slashed := filepath.ToSlash(path)
 	if !strings.HasPrefix(slashed, "/") {
@@ -87,6 +95,12 @@ func untouched(path string) string {
 		return "immutable"
 	}
 	return "readonly_shm"
+}
+
+// hasLog reports whether changes wait in the write-ahead log.
+func hasLog(path string) bool {
+	info, err := os.Stat(resolved(path) + logSuffix)
+	return err == nil && info.Size() > 0
 }
 
 // openEngine prepares a handle whose connections go to the file. It keeps no idle connections: pool does.
@@ -200,7 +214,7 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 		p.engine = engine
 	}
 	raw, err := p.engine.Conn(ctx)
-	if err != nil && p.use == forReading && code(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
+	if err != nil && (p.use == forReading || p.use == forExamining) && code(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
 		return p.look(ctx)
 	}
 	if err != nil {

@@ -31,6 +31,10 @@ type Options struct {
 	Glance bool
 	// Warn is told about file modes that are accepted but should be closed. It may be nil.
 	Warn func(message string)
+	// Examine is for looking at a store and leaving its files as they are: what a killed writer left in the write-ahead log
+	// stays there, and every Update is unavailable. Migrate and Snapshot are not for a store opened so. On a full disk
+	// reading may still move the log into the store's file.
+	Examine bool
 
 	// migrations stands in for the embedded ones where a test plays a newer keyctl.
 	migrations fs.FS

@@ -14,12 +14,13 @@ import (
 // tx is one transaction; it implements keys.Tx. Statements are prepared once for each connection and kept.
 //
 // No statement is interrupted half-way when the context ends, COMMIT least of all, so that what happened is always known:
-// the context is looked at before each statement.
+// the context is looked at before each statement. Only one that reads the whole store may be stopped.
 type tx struct {
-	ctx    context.Context
-	db     *DB
-	conn   *connection
-	writes bool
+	ctx       context.Context
+	db        *DB
+	conn      *connection
+	writes    bool
+	stoppable bool
 
 	open  bool
 	busy  bool  // a statement met another process's lock: the whole transaction is to run again
@@ -134,9 +135,13 @@ func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query stri
 	if err != nil {
 		return err
 	}
-	rows, err := s.QueryContext(context.Background(), args...)
+	ctx := context.Background()
+	if t.stoppable {
+		ctx = t.ctx
+	}
+	rows, err := s.QueryContext(ctx, args...)
 	if err != nil {
-		return t.fail(err)
+		return t.stopped(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -149,9 +154,18 @@ func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query stri
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return t.fail(err)
+		return t.stopped(err)
 	}
 	return nil
+}
+
+// stopped is fail for a query that may have been stopped. The driver does not use a stopped connection again.
+func (t *tx) stopped(err error) error {
+	if t.stoppable && t.ctx.Err() != nil {
+		t.conn.broken = true
+		err = t.ctx.Err()
+	}
+	return t.fail(err)
 }
 
 // list is each for queries whose rows are all wanted together.
