@@ -52,6 +52,7 @@ type Inputs struct {
 
 // Config is everything that was configured, validated.
 type Config struct {
+	File    string // the configuration file that was read; empty when there is none
 	Context string // the context in use; empty for none
 
 	StorePath          string // of the SQLite file
@@ -59,11 +60,12 @@ type Config struct {
 	MasterKey          MasterKeySource
 	MasterKeyIsDefault bool // it is where a first create may make a master key
 
-	Output       string         // one of Inputs.Formats
-	NoInput      bool           // never ask
-	Timeout      time.Duration  // positive
-	Color        string         // auto, always or never
-	DefaultGrace *time.Duration // what a roll without --expire does; nil when it is not configured; 0 is "now"
+	Output          string         // one of Inputs.Formats
+	OutputIsDefault bool           // nobody chose it
+	NoInput         bool           // never ask
+	Timeout         time.Duration  // positive
+	Color           string         // auto, always or never
+	DefaultGrace    *time.Duration // what a roll without --expire does; nil when it is not configured; 0 is "now"
 
 	otpCommand string // prints one-time codes; empty for none
 	env        environment
@@ -101,14 +103,47 @@ func Contexts(in Inputs) ([]string, error) {
 	return slices.Sorted(maps.Keys(doc.contexts)), nil
 }
 
+// FromFlags is Load by the flags alone, for a command that has to work while the rest of the configuration is broken. It
+// knows no default places and looks up no context.
+func FromFlags(in Inputs) (Config, error) {
+	in.Getenv = func(string) string { return "" }
+	s, err := merge(in.Flags)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := in.settle(s)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := c.setGivenPlaces(s); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
 // assemble is Load after the file was read.
 func (in Inputs) assemble(d dirs, doc document) (Config, error) {
-	if in.Environ == nil {
-		in.Environ = os.Environ
-	}
 	s, err := in.resolve(d.home, doc)
 	if err != nil {
 		return Config{}, err
+	}
+	c, err := in.settle(s)
+	if err != nil {
+		return Config{}, err
+	}
+	if doc.values != nil {
+		c.File = doc.path
+	}
+	if err := c.setPlaces(d, s); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// settle checks and fills in all but the places of store and master key.
+func (in Inputs) settle(s settings) (Config, error) {
+	if in.Environ == nil {
+		in.Environ = os.Environ
 	}
 	c := Config{
 		Context:    s.Context,
@@ -116,16 +151,15 @@ func (in Inputs) assemble(d dirs, doc document) (Config, error) {
 		otpCommand: s.OTPCommand,
 		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn},
 	}
+	var err error
 	if c.Output, err = s.oneOf(keyOutput, s.Output, in.Formats); err != nil {
 		return Config{}, err
 	}
+	c.OutputIsDefault = !s.given(keyOutput)
 	if c.Color, err = s.oneOf(keyColor, s.Color, []string{"auto", "always", "never"}); err != nil {
 		return Config{}, err
 	}
 	if err := c.setTimes(in, s); err != nil {
-		return Config{}, err
-	}
-	if err := c.setPlaces(d, s); err != nil {
 		return Config{}, err
 	}
 	return c, nil
@@ -170,20 +204,9 @@ func (c *Config) setPlaces(d dirs, s settings) error {
 			WithHint("set HOME, or give both --store and --master-key")
 	}
 	c.StorePath = defaultStore
-	if s.given(keyStore) {
-		path, err := parseStore(s.Store, s.source(keyStore))
-		if err != nil {
-			return err
-		}
-		c.StorePath = path
-	}
 	c.MasterKey = MasterKeySource{kind: fromFile, value: defaultKey}
-	if s.given(keyMasterKey) {
-		key, err := parseMasterKey(s.MasterKey, s.source(keyMasterKey))
-		if err != nil {
-			return err
-		}
-		c.MasterKey = key
+	if err := c.setGivenPlaces(s); err != nil {
+		return err
 	}
 	c.StoreIsDefault = samePath(c.StorePath, defaultStore)
 	c.MasterKeyIsDefault = c.MasterKey.kind == fromFile && samePath(c.MasterKey.value, defaultKey)
@@ -192,6 +215,19 @@ func (c *Config) setPlaces(d dirs, s settings) error {
 	}
 	c.MasterKey.env = c.env
 	return nil
+}
+
+// setGivenPlaces reads where somebody said that store and master key are.
+func (c *Config) setGivenPlaces(s settings) (err error) {
+	if s.given(keyStore) {
+		if c.StorePath, err = parseStore(s.Store, s.source(keyStore)); err != nil {
+			return err
+		}
+	}
+	if s.given(keyMasterKey) {
+		c.MasterKey, err = parseMasterKey(s.MasterKey, s.source(keyMasterKey))
+	}
+	return err
 }
 
 // parseStore returns the path in sqlite:PATH. The value is not repeated in errors: an address may contain a password.

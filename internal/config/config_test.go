@@ -95,6 +95,7 @@ func TestDefaults(t *testing.T) {
 		MasterKey:          MasterKeySource{kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
 		MasterKeyIsDefault: true,
 		Output:             "table",
+		OutputIsDefault:    true,
 		Timeout:            30 * time.Second,
 		Color:              "auto",
 	}
@@ -212,6 +213,7 @@ contexts:
 	}
 	grace := 24 * time.Hour
 	want := Config{
+		File:         u.path(".config", "keyctl", "config.yaml"),
 		Context:      "work",
 		StorePath:    u.path("stores", "work.db"),
 		MasterKey:    MasterKeySource{kind: fromFile, value: u.path("work.key")},
@@ -436,6 +438,31 @@ func TestMasterKeyAtHand(t *testing.T) {
 	}
 	if (MasterKeySource{}).AtHand() {
 		t.Error("the zero MasterKeySource has a key at hand")
+	}
+}
+
+// FromFlags minds nothing but the flags, and minds those as Load does.
+func TestFromFlags(t *testing.T) {
+	u := newUser(t)
+	u.configure("output: [")
+	u.vars["KEYCTL_STORE"] = "nonsense"
+	u.args = []string{"--output=yaml", "--store=sqlite:a.db", "--context=prod", "--timeout=2s"}
+	if _, err := Load(u.inputs()); err == nil {
+		t.Error("Load does not mind the configuration: the test proves nothing")
+	}
+	got, err := FromFlags(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{Context: "prod", StorePath: "a.db", Output: "yaml", Timeout: 2 * time.Second, Color: "auto"}
+	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
+		t.Errorf("FromFlags differs (-want +got):\n%s", diff)
+	}
+	for _, wrong := range []string{"--output=xml", "--color=red", "--timeout=soon", "--store=a.db", "--master-key=a.key", "--store="} {
+		u.args = []string{wrong}
+		if _, err := FromFlags(u.inputs()); fault.CodeOf(err) != fault.Invalid {
+			t.Errorf("FromFlags with %s = %v, want code invalid", wrong, err)
+		}
 	}
 }
 
