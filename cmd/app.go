@@ -32,6 +32,7 @@ type app struct {
 	verbose   bool
 	cfg       *config.Config
 	screen    *term.Terminal
+	progress  *term.Progress // of long work, while it goes on
 	master    *envelope.MasterKey
 	db        *store.DB
 	local     *keys.Local
@@ -72,7 +73,8 @@ func (a *app) terminal() (*term.Terminal, error) {
 
 // say tells a person something on standard error.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.sys.Stderr, "keyctl: %s\n", term.Clean(credential.MaskTokens(fmt.Sprintf(format, args...))))
+	text := term.Clean(credential.MaskTokens(fmt.Sprintf(format, args...)))
+	a.progress.Above(func() { fmt.Fprintf(a.sys.Stderr, "keyctl: %s\n", text) })
 }
 
 func (a *app) hint(format string, args ...any) { a.say("hint: "+format, args...) }

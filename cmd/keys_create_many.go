@@ -82,8 +82,16 @@ func (a *app) createKeys(ctx context.Context, o createOptions) error {
 	free := len(rows) - len(taken)
 	drawings, stop := iter.Pull(drawAhead(ctx, a.sys.Rand, free))
 	defer stop()
+	screen, err := a.terminal()
+	if err != nil {
+		return err
+	}
+	a.progress = screen.NewProgress(len(rows), "keys")
+	defer a.progress.Done()
 	for _, r := range rows {
-		if err := b.create(ctx, r, taken[r.line], drawings); err != nil {
+		err := b.create(ctx, r, taken[r.line], drawings)
+		a.progress.Add(1)
+		if err != nil {
 			if ctx.Err() != nil {
 				a.say("%d of %d keys were created; the same command with --if-not-exists makes the others", b.made, len(rows))
 			}
@@ -211,8 +219,13 @@ func (b *bulk) document(r rowCredential) any {
 	return r
 }
 
-// print writes a result at once.
-func (b *bulk) print(r rowCredential) error {
+// print writes a result at once. Where it goes may be the terminal that shows the progress.
+func (b *bulk) print(r rowCredential) (err error) {
+	b.progress.Above(func() { err = b.write(r) })
+	return err
+}
+
+func (b *bulk) write(r rowCredential) error {
 	switch {
 	case b.p.quiet && r.Result == rowFailed:
 		return nil
