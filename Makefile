@@ -19,7 +19,7 @@ help:
 	@echo 'make bench       keyctl beside bare programs, as ratios; then each package by itself'
 	@echo 'make lint        gofmt, vet, staticcheck, and golangci-lint where it is installed'
 	@echo 'make cross       builds for Linux, macOS and Windows, amd64 and arm64'
-	@echo 'make generate    docs/reference and completions, from the command tree'
+	@echo 'make generate    docs/reference, docs/man and completions, from the command tree'
 
 build:
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/keyctl .
@@ -75,7 +75,7 @@ cross:
 
 generate:
 	@$(GO) test ./cmd -count=1 -run '^TestGenerated' -update >/dev/null
-	@echo 'wrote docs/reference and completions'
+	@echo 'wrote docs/reference, docs/man and completions'
 
 clean:
 	@rm -rf bin dist

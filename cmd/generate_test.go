@@ -52,11 +52,7 @@ func bareTree(out io.Writer) *cobra.Command {
 func referencePages(t *testing.T) map[string]string {
 	t.Helper()
 	pages := map[string]string{}
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		c.DisableAutoGenTag = true // it carries a date
-		c.InitDefaultHelpFlag()
-		c.Long = fenced(c.Long)
+	eachCommand(bareTree(io.Discard), func(c *cobra.Command) {
 		name := strings.ReplaceAll(c.CommandPath(), " ", "_") + ".md"
 		var page bytes.Buffer
 		if c.IsAdditionalHelpTopicCommand() {
@@ -65,15 +61,22 @@ func referencePages(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 		pages[name] = strings.TrimSpace(page.String()) + "\n"
-		for _, sub := range c.Commands() {
-			if sub.Name() != "help" {
-				walk(sub)
-			}
-		}
-	}
-	walk(bareTree(io.Discard))
+	})
 	pages["README.md"] = contents(pages)
 	return pages
+}
+
+// eachCommand visits all commands and help topics, their texts ready for Markdown and without the date that cobra adds.
+func eachCommand(c *cobra.Command, visit func(*cobra.Command)) {
+	c.DisableAutoGenTag = true
+	c.InitDefaultHelpFlag()
+	c.Long = fenced(c.Long)
+	visit(c)
+	for _, sub := range c.Commands() {
+		if sub.Name() != "help" {
+			eachCommand(sub, visit)
+		}
+	}
 }
 
 // contents lists the pages. The file names sort as the tree reads.
