@@ -9,8 +9,8 @@ import (
 	"keyctl/internal/term"
 )
 
-// version is set by the linker in releases; other builds say what the Go toolchain recorded.
-var version = ""
+// version and revision are set by the linker in releases; other builds say what the Go toolchain recorded.
+var version, revision string
 
 // buildInfo says which keyctl this is.
 type buildInfo struct {
@@ -50,7 +50,7 @@ var buildShape = shape[buildInfo]{
 }
 
 func thisBuild() buildInfo {
-	b := buildInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := buildInfo{Version: version, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -59,7 +59,7 @@ func thisBuild() buildInfo {
 		b.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		if s.Key == "vcs.revision" && b.Revision == "" {
 			b.Revision = s.Value
 		}
 	}
