@@ -1,7 +1,7 @@
 # `make` and `make help` say what there is.
 
 .POSIX:
-.PHONY: help build test race test-deps torture fuzz bench lint cross generate clean
+.PHONY: help build test race test-deps torture fuzz bench lint cross generate release-check snapshot clean
 
 GO          = go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench       keyctl beside bare programs, as ratios; then each package by itself'
 	@echo 'make lint        gofmt, vet, staticcheck, and golangci-lint where it is installed'
 	@echo 'make cross       builds for Linux, macOS and Windows, amd64 and arm64'
+	@echo 'make snapshot    dist/: what a release of this commit would have (make release-check: only its configuration)'
 	@echo 'make generate    docs/reference, docs/man and completions, from the command tree'
 
 build:
@@ -34,7 +35,7 @@ test-deps:
 
 race:
 	@sh .ci/test-deps --auto
-	@$(GO) test -race -short $$($(GO) list ./... | grep -v -e '/cmd$$' -e /bench)
+	@$(GO) test -race -short $$($(GO) list ./... | grep -v -e '/cmd$$' -e /bench -e /packaging)
 
 torture:
 	@sh .ci/test-deps --auto
@@ -76,6 +77,14 @@ cross:
 generate:
 	@$(GO) test ./cmd -count=1 -run '^TestGenerated' -update >/dev/null
 	@echo 'wrote docs/reference, docs/man and completions'
+
+release-check:
+	@sh .ci/goreleaser check
+
+# Not signed: signatures are entered into a public log, which is for releases.
+snapshot:
+	@skip=sign; command -v syft >/dev/null 2>&1 || skip=sign,sbom; \
+		sh .ci/goreleaser release --snapshot --clean --skip=$$skip
 
 clean:
 	@rm -rf bin dist
