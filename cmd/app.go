@@ -47,7 +47,7 @@ func (a *app) config() (config.Config, error) {
 	}
 	cfg, err := config.Load(config.Inputs{
 		Flags: a.flags, Getenv: a.sys.Getenv, Home: homeDir(a.sys.Getenv), Formats: outputs,
-		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr,
+		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr, Keyring: a.masterKeyFromKeyring,
 	})
 	if err != nil {
 		return cfg, err
@@ -166,8 +166,11 @@ func (a *app) readMaster(ctx context.Context) error {
 	if a.master != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
-	defer cancel()
+	if _, inKeyring := a.cfg.MasterKey.Keyring(); !inKeyring { // whose wait for a person has a bound of its own
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, a.cfg.Timeout)
+		defer cancel()
+	}
 	text, err := a.cfg.MasterKey.Read(ctx)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"keyctl/internal/access"
+	"keyctl/internal/keyringtest"
 )
 
 // docsStart is the clock of a page's first command. Each command after it comes a minute later, which gives each its own
@@ -157,7 +158,7 @@ func (r *reader) follow(s step) {
 	shell := exec.CommandContext(r.t.Context(), "sh", "-c", command)
 	shell.Dir = dir
 	shell.Env = append([]string{
-		"HOME=" + r.home, "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", clockVar + "=" + r.now.Format(time.RFC3339Nano),
+		"HOME=" + r.home, "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", keyringtest.Nowhere, clockVar + "=" + r.now.Format(time.RFC3339Nano),
 	}, r.goVars...)
 	out, err := shell.CombinedOutput()
 	if shell.ProcessState == nil {

@@ -13,6 +13,7 @@ import (
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
+	"keyctl/internal/login"
 	"keyctl/internal/safefile"
 	"keyctl/internal/store"
 	"keyctl/internal/term"
@@ -22,10 +23,12 @@ func newInit(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "Create a store and its master key, and print where they are",
-		Long: `Create an empty store, and a master key file unless there is one. The first create on the default paths does the same by itself; init
-is for other paths, or for a master key from another source.`,
+		Long: `Create an empty store, and a master key unless there is one: in its file, or with keyring:NAME in the keyring of this system.
+The first create on the default paths does the same by itself; init is for other paths, or for a master key from another
+source.`,
 		Example: `  keyctl init
   keyctl init --store sqlite:/srv/keyctl/keyctl.db --master-key file:/srv/secrets/keyctl.key
+  keyctl init --master-key keyring:keyctl
   keyctl init --master-key 'command:vault read -field=key secret/keyctl'`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -72,8 +75,12 @@ func (a *app) createStore(ctx context.Context, cfg config.Config) (madeStore, er
 			WithHint("use it as it is, or name another place with --store sqlite:PATH")
 	}
 	err := a.readMaster(ctx)
-	if path, isFile := cfg.MasterKey.Path(); isFile && fault.Is(err, fault.MasterKeyMissing) {
-		err = a.createMasterKey(ctx, path)
+	if fault.Is(err, fault.MasterKeyMissing) {
+		if path, isFile := cfg.MasterKey.Path(); isFile {
+			err = a.createMasterKey(ctx, path)
+		} else if name, inKeyring := cfg.MasterKey.Keyring(); inKeyring {
+			err = a.createMasterKeyInKeyring(ctx, cfg, name)
+		}
 	}
 	if err != nil {
 		return made, err
@@ -107,6 +114,37 @@ func (a *app) createMasterKey(ctx context.Context, path string) error {
 		return err
 	}
 	if err := staged.CommitNew(); err != nil && !errors.Is(err, fs.ErrExist) && !fault.Is(err, fault.Exists) {
+		return err
+	}
+	return a.readMaster(ctx)
+}
+
+// createMasterKeyInKeyring draws a master key into a new entry of the keyring. An entry that is there, also one that
+// another process was faster to make, stays as it is.
+func (a *app) createMasterKeyInKeyring(ctx context.Context, cfg config.Config, name string) error {
+	ring, err := a.keyring()
+	if err != nil {
+		return err
+	}
+	if cfg.CredentialsPath != "" {
+		dir := filepath.Dir(cfg.CredentialsPath)
+		if err := safefile.MkdirPrivate(dir); err != nil {
+			return err
+		}
+		unlock, err := safefile.LockDir(dir, cfg.Timeout)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	if _, err = ring.Load(ctx, login.MasterKey, name); fault.Is(err, fault.NotFound) {
+		master, drawErr := envelope.DrawMasterKey(a.sys.Rand)
+		if drawErr != nil {
+			return drawErr
+		}
+		err = ring.Store(ctx, login.MasterKey, name, master.Text())
+	}
+	if err != nil {
 		return err
 	}
 	return a.readMaster(ctx)

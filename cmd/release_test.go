@@ -19,6 +19,7 @@ import (
 	_ "modernc.org/sqlite" // to look into stores behind keyctl's back
 
 	"keyctl/internal/credential"
+	"keyctl/internal/keyringtest"
 )
 
 // hang bounds how long a test waits for a process. Nothing takes nearly as long; the bound tells a hang from a failure.
@@ -59,7 +60,7 @@ func newWorld(t testing.TB) *world {
 			t.Fatal(err)
 		}
 	}
-	w.env = []string{"HOME=" + w.path("home"), "TMPDIR=" + w.path("tmp"), "PATH=" + os.Getenv("PATH")}
+	w.env = []string{"HOME=" + w.path("home"), "TMPDIR=" + w.path("tmp"), "PATH=" + os.Getenv("PATH"), keyringtest.Nowhere}
 	return w
 }
 

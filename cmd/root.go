@@ -78,7 +78,7 @@ func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&a.yes, "yes", "y", false, "answer yes to every confirmation")
 	f.VarP(nonEmpty(new(string)), "context", "c", "the context to work in, from the configuration file")
 	f.Var(nonEmpty(new(string)), "store", "the store: sqlite:PATH")
-	f.Var(nonEmpty(new(string)), "master-key", "where the master key comes from: file:PATH, env:VARIABLE or command:COMMAND")
+	f.Var(nonEmpty(new(string)), "master-key", "where the master key comes from: file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND")
 	f.Var(nonEmpty(new(string)), "color", "colour: auto, always or never")
 	f.Var(nonEmpty(new(string)), "timeout", "the longest time to wait for the store, as in 30s")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say what is done")

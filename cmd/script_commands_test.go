@@ -43,6 +43,7 @@ import (
 //	mode PERM FILE…                compare permissions
 //	lock FILE, unlock              hold the write lock of a store, as another process that is busy writing does
 //	unproven KEY                   make the newest credential of a key what it was before its proof
+//	keyring [locked | none]        start a keyring; lock it; start a D-Bus session without one. Before that there is no session
 //	dialogue N FILE program args…  run it on a terminal and hold the conversation in FILE: see script_unix_test.go
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"exits": exits, "clock": clock, "enrol": enrol, "code": code, "nextcode": nextCode, "let": let, "mask": mask, "fields": fields,

@@ -13,6 +13,7 @@ import (
 
 	"keyctl/cmd"
 	"keyctl/internal/config"
+	"keyctl/internal/keyringtest"
 	"keyctl/internal/process"
 )
 
@@ -74,6 +75,7 @@ func setUpScript(e *testscript.Env) error {
 		return err
 	}
 	e.Values[lockKey{}] = &held{}
+	e.Vars = append(e.Vars, keyringtest.Nowhere)
 	if e.Getenv("GORACE") == "" {
 		// Under the race detector every process would rest for a second before it ends, and scripts run hundreds.
 		e.Setenv("GORACE", "atexit_sleep_ms=0")

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,10 +19,12 @@ import (
 
 	"keyctl/cmd"
 	"keyctl/internal/access"
+	"keyctl/internal/keyringtest"
 )
 
 func init() {
 	scriptCommands["dialogue"] = dialogue
+	scriptCommands["keyring"] = keyring
 	tidy = func(m *testing.M) testscript.TestingM { return cmd.CleaningM{M: m} }
 }
 
@@ -40,7 +43,7 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	program := exec.Command(args[2], args[3:]...)
 	program.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LANG", clockVar} {
+	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LANG", clockVar, sessionVar} {
 		program.Env = append(program.Env, name+"="+ts.Getenv(name))
 	}
 	terminal, err := pty.StartWithSize(program, &pty.Winsize{Rows: 24, Cols: 160})
@@ -90,6 +93,29 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 	if got := program.ProcessState.ExitCode(); got != want {
 		ts.Fatalf("exit status %d, want %d; the screen shows:\n%s", got, want, screen)
 	}
+}
+
+// sessionVar tells programs where the D-Bus session is.
+const sessionVar = "DBUS_SESSION_BUS_ADDRESS"
+
+// sessions are those that scripts have started, by their address.
+var sessions sync.Map
+
+func keyring(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 0 || len(args) == 1 && (args[0] == "locked" || args[0] == "none"), "keyring [locked | none]")
+	if len(args) == 1 && args[0] == "locked" {
+		session, ok := sessions.Load(ts.Getenv(sessionVar))
+		if !ok {
+			ts.Fatalf("there is no keyring to lock")
+		}
+		ts.Check(session.(*keyringtest.Session).Lock())
+		return
+	}
+	session, err := keyringtest.Start(len(args) == 0)
+	ts.Check(err)
+	ts.Defer(session.Stop)
+	sessions.Store(session.Address(), session)
+	ts.Setenv(sessionVar, session.Address())
 }
 
 // withCodes fills in the codes that an authenticator would show after it was given the seed on the screen.

@@ -65,7 +65,7 @@ defaults.
   CLICOLOR_FORCE           set to anything but 0: colour even where there is no terminal
   CI                       set to anything: a credential is printed only where it is asked for
   XDG_CONFIG_HOME          holds keyctl/config.yaml and keyctl/master.key (default ~/.config)
-  XDG_DATA_HOME            holds keyctl/keyctl.db (default ~/.local/share)
+  XDG_DATA_HOME            holds keyctl/keyctl.db and keyctl/credentials.json (default ~/.local/share)
 
 The configuration file is keyctl/config.yaml in XDG_CONFIG_HOME. Everything in it is optional:
 
@@ -82,8 +82,8 @@ The configuration file is keyctl/config.yaml in XDG_CONFIG_HOME. Everything in i
       store: sqlite:/srv/keyctl/staging.db
       master-key: file:/srv/secrets/staging.key
 
-A master key comes from file:PATH, env:VARIABLE or command:COMMAND; the command prints it, from a vault or a key management
-service.`
+A master key comes from file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND. A name in the keyring is an item with the
+service keyctl-master-key and that user name; the command prints the key, from a vault or a key management service.`
 
 const formattingTopic = `-o chooses the form of the answer:
 

@@ -69,6 +69,10 @@ func (e environment) secrets() []string {
 	return names
 }
 
+// ChildEnvironment is the environment that a program gets which keyctl starts or becomes: the caller's, without keyctl's
+// secrets.
+func (c Config) ChildEnvironment() []string { return c.env.commandEnvironment() }
+
 // commandEnvironment is the environment without keyctl's secrets.
 func (e environment) commandEnvironment() []string {
 	secrets := e.secrets()

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"context"
 	"io"
 	"maps"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
@@ -48,6 +50,10 @@ type Inputs struct {
 	ParseDuration func(string) (time.Duration, error) // the syntax that durations have everywhere in keyctl
 	Warn          func(message string)                // takes what is not right but works, such as a group-readable key; nil drops it
 	Stderr        io.Writer                           // the standard error of commands that print secrets; nil drops it
+
+	// Keyring returns a master key from the keyring of the system; fault.NotFound when there is none of that name. It is
+	// required where a master key may come from there.
+	Keyring func(ctx context.Context, name string) (credential.Secret, error)
 }
 
 // Config is everything that was configured, validated.
@@ -59,6 +65,8 @@ type Config struct {
 	StoreIsDefault     bool   // it is where a first create may make a store
 	MasterKey          MasterKeySource
 	MasterKeyIsDefault bool // it is where a first create may make a master key
+
+	CredentialsPath string // of the list of credentials in the keyring; empty where there is no home to keep it in
 
 	Output          string         // one of Inputs.Formats
 	OutputIsDefault bool           // nobody chose it
@@ -78,6 +86,7 @@ type environment struct {
 	stderr    io.Writer
 	warn      func(string)
 	secretVar string // the variable that holds the master key, if one does
+	keyring   func(context.Context, string) (credential.Secret, error)
 }
 
 // Load puts the configuration together. What a flag says wins over the environment, that over the context in use, that
@@ -134,6 +143,7 @@ func (in Inputs) assemble(d dirs, doc document) (Config, error) {
 	if doc.values != nil {
 		c.File = doc.path
 	}
+	c.CredentialsPath = d.credentialsFile()
 	if err := c.setPlaces(d, s); err != nil {
 		return Config{}, err
 	}
@@ -149,7 +159,7 @@ func (in Inputs) settle(s settings) (Config, error) {
 		Context:    s.Context,
 		NoInput:    s.NoInput,
 		otpCommand: s.OTPCommand,
-		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn},
+		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn, keyring: in.Keyring},
 	}
 	var err error
 	if c.Output, err = s.oneOf(keyOutput, s.Output, in.Formats); err != nil {

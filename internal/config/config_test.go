@@ -94,6 +94,7 @@ func TestDefaults(t *testing.T) {
 		StoreIsDefault:     true,
 		MasterKey:          MasterKeySource{kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
 		MasterKeyIsDefault: true,
+		CredentialsPath:    u.path(".local", "share", "keyctl", "credentials.json"),
 		Output:             "table",
 		OutputIsDefault:    true,
 		Timeout:            30 * time.Second,
@@ -213,15 +214,16 @@ contexts:
 	}
 	grace := 24 * time.Hour
 	want := Config{
-		File:         u.path(".config", "keyctl", "config.yaml"),
-		Context:      "work",
-		StorePath:    u.path("stores", "work.db"),
-		MasterKey:    MasterKeySource{kind: fromFile, value: u.path("work.key")},
-		Output:       "json",
-		NoInput:      true,
-		Timeout:      5 * time.Second,
-		Color:        "never",
-		DefaultGrace: &grace,
+		File:            u.path(".config", "keyctl", "config.yaml"),
+		Context:         "work",
+		StorePath:       u.path("stores", "work.db"),
+		MasterKey:       MasterKeySource{kind: fromFile, value: u.path("work.key")},
+		CredentialsPath: u.path(".local", "share", "keyctl", "credentials.json"),
+		Output:          "json",
+		NoInput:         true,
+		Timeout:         5 * time.Second,
+		Color:           "never",
+		DefaultGrace:    &grace,
 	}
 	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
 		t.Errorf("Load differs (-want +got):\n%s", diff)
@@ -350,8 +352,8 @@ func TestInvalidValues(t *testing.T) {
 			`--master-key holds a master key, where the place to read it from belongs`},
 		{"key as variable name", []string{"--master-key=env:" + testKey}, nil, "",
 			`--master-key holds a master key, where the place to read it from belongs`},
-		{"keyring", []string{"--master-key=keyring:prod"}, nil, "",
-			`--master-key names a keyring; this version does not read the master key from one`},
+		{"keyring", []string{"--master-key=keyring:a/b"}, nil, "",
+			`--master-key does not name an entry of the keyring: up to 64 letters, digits, dots, underscores and hyphens`},
 		{"key path", []string{"--master-key=/master.key"}, nil, "", `--master-key does not say where the master key is read from`},
 		{"key kind", []string{"--master-key=files:x"}, nil, "", `--master-key does not say where the master key is read from`},
 		{"nothing named", []string{"--master-key=command: "}, nil, "", `--master-key names nothing after the colon`},

@@ -24,6 +24,7 @@ const (
 const (
 	fromFile    = "file"
 	fromEnv     = "env"
+	fromKeyring = "keyring"
 	fromCommand = "command"
 )
 
@@ -40,7 +41,8 @@ func isNotBase62(r rune) bool {
 // maxKeyBytes bounds what is read as a master key; a key is one short line.
 const maxKeyBytes = 4096
 
-// MasterKeySource is a place to read the master key from: file:PATH, env:VARIABLE or command:COMMAND. Load makes them.
+// MasterKeySource is a place to read the master key from: file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND. Load
+// makes them.
 type MasterKeySource struct {
 	kind  string
 	value string
@@ -52,7 +54,7 @@ var variableName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustComp
 // parseMasterKey reads the text form of a source. Errors are fault.Invalid, and do not repeat the value: people paste
 // keys into places that want the name of one.
 func parseMasterKey(text, source string) (MasterKeySource, error) {
-	const hint = "write file:PATH, env:VARIABLE or command:COMMAND"
+	const hint = "write file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND"
 	invalid := func(what string) (MasterKeySource, error) {
 		return MasterKeySource{}, fault.New(fault.Invalid, "%s %s", source, what).WithHint(hint)
 	}
@@ -60,9 +62,7 @@ func parseMasterKey(text, source string) (MasterKeySource, error) {
 	switch {
 	case looksLikeMasterKey(text) || looksLikeMasterKey(value):
 		return invalid("holds a master key, where the place to read it from belongs")
-	case kind == "keyring" && found:
-		return invalid("names a keyring; this version does not read the master key from one")
-	case !found || kind != fromFile && kind != fromEnv && kind != fromCommand:
+	case !found || kind != fromFile && kind != fromEnv && kind != fromKeyring && kind != fromCommand:
 		return invalid("does not say where the master key is read from")
 	case strings.TrimSpace(value) == "":
 		return invalid("names nothing after the colon")
@@ -70,6 +70,8 @@ func parseMasterKey(text, source string) (MasterKeySource, error) {
 		return invalid("contains control characters")
 	case kind == fromEnv && !variableName().MatchString(value):
 		return invalid("does not name an environment variable")
+	case kind == fromKeyring && !credential.IsName(value):
+		return invalid("does not name an entry of the keyring: up to 64 letters, digits, dots, underscores and hyphens")
 	}
 	return MasterKeySource{kind: kind, value: value}, nil
 }
@@ -89,10 +91,14 @@ func (s MasterKeySource) Path() (string, bool) { return s.value, s.kind == fromF
 // anything.
 func (s MasterKeySource) AtHand() bool { return s.kind == fromFile || s.kind == fromEnv }
 
+// Keyring returns the name of a source that is an entry of the keyring, and whether it is one.
+func (s MasterKeySource) Keyring() (string, bool) { return s.value, s.kind == fromKeyring }
+
 // Read returns the master key without the line end after it. Its form is not checked here.
 //
 // A source that has no key is fault.MasterKeyMissing, and so is a command that fails. A file that others may read is
-// fault.Forbidden (see safefile.OpenPrivate), and a command that runs beyond ctx is fault.Unavailable.
+// fault.Forbidden (see safefile.OpenPrivate), and a command that runs beyond ctx is fault.Unavailable, as is a keyring that
+// cannot be used.
 func (s MasterKeySource) Read(ctx context.Context) (credential.Secret, error) {
 	if err := ctx.Err(); err != nil {
 		return credential.Secret{}, err
@@ -104,6 +110,8 @@ func (s MasterKeySource) Read(ctx context.Context) (credential.Secret, error) {
 		text, err = s.readFile()
 	case fromEnv:
 		text, err = s.env.getenv(s.value), nil
+	case fromKeyring:
+		text, err = s.readKeyring(ctx)
 	case fromCommand:
 		text, err = s.runCommand(ctx)
 	default:
@@ -123,6 +131,8 @@ func (s MasterKeySource) emptiness() string {
 	switch s.kind {
 	case fromEnv:
 		return fmt.Sprintf("the environment variable %q for the master key is not set", s.value)
+	case fromKeyring:
+		return fmt.Sprintf("the master key %q in the keyring is empty", s.value)
 	case fromCommand:
 		return fmt.Sprintf("the master key command %q printed nothing", programOf(s.value))
 	}
@@ -137,6 +147,16 @@ func (s MasterKeySource) readFile() (string, error) {
 			WithCause(err)
 	}
 	return string(data), err
+}
+
+func (s MasterKeySource) readKeyring(ctx context.Context) (string, error) {
+	key, err := s.env.keyring(ctx, s.value)
+	if fault.Is(err, fault.NotFound) {
+		return "", fault.New(fault.MasterKeyMissing, "no master key %q in the keyring", s.value).
+			WithHint("bring it back from where copies of it are kept, or name another source with --master-key").
+			WithCause(err)
+	}
+	return key.Reveal(), err
 }
 
 func (s MasterKeySource) runCommand(ctx context.Context) (string, error) {

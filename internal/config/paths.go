@@ -35,6 +35,9 @@ func (d dirs) masterKeyFile() string { return below(d.config, "keyctl", "master.
 // storeFile is the default place of the store.
 func (d dirs) storeFile() string { return below(d.data, "keyctl", "keyctl.db") }
 
+// credentialsFile is where the list of credentials in the keyring is.
+func (d dirs) credentialsFile() string { return below(d.data, "keyctl", "credentials.json") }
+
 // below joins names to a directory. Below an unknown directory nothing is known either.
 func below(dir string, names ...string) string {
 	if dir == "" {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
@@ -45,6 +46,7 @@ func TestReadMasterKey(t *testing.T) {
 		"file:" + secretFile(t, testKey+"\r\n", 0o400),
 		"file:" + secretFile(t, testKey, 0o600),
 		"env:MY_KEY",
+		"keyring:prod",
 		"command:echo " + testKey,
 		"command:printf %s \"$MY_KEY_COPY\"",
 	} {
@@ -53,6 +55,12 @@ func TestReadMasterKey(t *testing.T) {
 		u.vars["MY_KEY"] = testKey
 		in := u.inputs()
 		in.Environ = func() []string { return append(os.Environ(), "MY_KEY_COPY="+testKey) }
+		in.Keyring = func(_ context.Context, name string) (credential.Secret, error) {
+			if name != "prod" {
+				t.Errorf("the keyring is asked for %q", name)
+			}
+			return credential.NewSecret(testKey + "\n"), nil // as it is when somebody put it there by hand
+		}
 		c := load(t, in)
 		got, err := c.MasterKey.Read(t.Context())
 		if err != nil || got.Reveal() != testKey {
@@ -77,6 +85,9 @@ func TestReadMasterKeyErrors(t *testing.T) {
 		{"file:" + empty, fault.MasterKeyMissing, fmt.Sprintf("the master key file %q is empty", empty)},
 		{"file:" + open, fault.Forbidden, fmt.Sprintf("%q can be read by everybody on this machine (mode 0644)", open)},
 		{"env:NOT_THERE", fault.MasterKeyMissing, `the environment variable "NOT_THERE" for the master key is not set`},
+		{"keyring:none", fault.MasterKeyMissing, `no master key "none" in the keyring`},
+		{"keyring:empty", fault.MasterKeyMissing, `the master key "empty" in the keyring is empty`},
+		{"keyring:locked", fault.Unavailable, "the keyring is locked"},
 		{"command:exit 3 " + testKey, fault.MasterKeyMissing, `the master key command "exit" failed: exit status 3`},
 		{"command:A=" + testKey + " false", fault.MasterKeyMissing, `the master key command "…" failed: exit status 1`},
 		{"command:true " + testKey, fault.MasterKeyMissing, `the master key command "true" printed nothing`},
@@ -85,7 +96,13 @@ func TestReadMasterKeyErrors(t *testing.T) {
 	} {
 		u := newUser(t)
 		u.args = []string{"--master-key", tt.source}
-		_, err := load(t, u.inputs()).MasterKey.Read(t.Context())
+		in := u.inputs()
+		in.Keyring = func(_ context.Context, name string) (credential.Secret, error) {
+			return credential.Secret{}, map[string]error{
+				"none": fault.New(fault.NotFound, "nothing there"), "locked": fault.New(fault.Unavailable, "the keyring is locked"),
+			}[name]
+		}
+		_, err := load(t, in).MasterKey.Read(t.Context())
 		if fault.CodeOf(err) != tt.code || err.Error() != tt.want {
 			t.Errorf("Read from %q = %v (code %s), want %s (code %s)", tt.source, err, fault.CodeOf(err), tt.want, tt.code)
 			continue

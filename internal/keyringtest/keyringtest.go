@@ -1,8 +1,5 @@
 //go:build unix
 
-// Package keyringtest brings up Secret Services for tests: the real one of GNOME, private and thrown away, on a D-Bus
-// session of its own; none at all; and one that misbehaves, written for the purpose. No test touches the keyring of whoever
-// runs it.
 package keyringtest
 
 import (
@@ -15,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,9 +24,6 @@ const (
 	servicePath = dbus.ObjectPath("/org/freedesktop/secrets")
 	loginPath   = dbus.ObjectPath("/org/freedesktop/secrets/collection/login")
 )
-
-// Nowhere is the environment of a machine without a D-Bus session. Without it a test on a desktop would find the one there.
-const Nowhere = "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent/bus"
 
 // patience bounds the start; it takes a tenth of a second.
 const patience = 30 * time.Second
@@ -153,7 +148,7 @@ func (s *Session) launch(keyring bool) error {
 		mode = "keyring"
 	}
 	c := exec.Command("sh", "-c", daemons, "sh", s.dir, mode)
-	c.Env = append(s.Env(), "PATH="+os.Getenv("PATH"), "HOME="+s.dir)
+	c.Env = []string{s.Env(), "PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
 	for name, dir := range map[string]string{"RUNTIME_DIR": "run", "DATA_HOME": "data", "CACHE_HOME": "cache", "CONFIG_HOME": "config"} {
 		c.Env = append(c.Env, "XDG_"+name+"="+filepath.Join(s.dir, dir))
 	}
@@ -180,7 +175,20 @@ func (s *Session) Stop() {
 func (s *Session) Address() string { return "unix:path=" + filepath.Join(s.dir, "bus") }
 
 // Env is what a program needs in its environment to use the session.
-func (s *Session) Env() []string { return []string{"DBUS_SESSION_BUS_ADDRESS=" + s.Address()} }
+func (s *Session) Env() string { return "DBUS_SESSION_BUS_ADDRESS=" + s.Address() }
+
+// Use makes the process of a test find a session, given by what its Env returns, or Nowhere. go-keyring shares one
+// connection in a process, which is closed after the test.
+func Use(tb testing.TB, env string) {
+	tb.Helper()
+	name, value, _ := strings.Cut(env, "=")
+	tb.Setenv(name, value)
+	tb.Cleanup(func() {
+		if conn, err := dbus.SessionBus(); err == nil {
+			conn.Close()
+		}
+	})
+}
 
 // answers reports why the bus does not answer.
 func (s *Session) answers() error {

@@ -10,30 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/keyringtest"
 )
 
-// use makes the tests of this process find a session, until the test ends. go-keyring shares one connection.
-func use(t *testing.T, variable string) {
-	t.Helper()
-	name, value, _ := strings.Cut(variable, "=")
-	t.Setenv(name, value)
-	t.Cleanup(func() {
-		if conn, err := dbus.SessionBus(); err == nil {
-			conn.Close()
-		}
-	})
-}
-
 // onRing starts a keyring and uses it.
 func onRing(t *testing.T) (*keyringtest.Session, Ring) {
 	t.Helper()
 	s := keyringtest.New(t)
-	use(t, s.Env()[0])
+	keyringtest.Use(t, s.Env())
 	return s, patient
 }
 
@@ -44,7 +30,7 @@ var patient = Ring{wait: 30 * time.Second}
 func onFake(t *testing.T, f *keyringtest.Fake) Ring {
 	t.Helper()
 	s := keyringtest.NewWithout(t)
-	use(t, s.Env()[0])
+	keyringtest.Use(t, s.Env())
 	f.Serve(t, s)
 	return patient
 }
@@ -95,7 +81,7 @@ func TestItemNames(t *testing.T) {
 	run := func(input string, args ...string) string {
 		t.Helper()
 		c := exec.Command("secret-tool", args...)
-		c.Env, c.Stdin = append(c.Environ(), s.Env()...), strings.NewReader(input)
+		c.Env, c.Stdin = append(c.Environ(), s.Env()), strings.NewReader(input)
 		out, err := c.Output()
 		if err != nil {
 			t.Fatalf("secret-tool %q: %v", args, err)
@@ -174,11 +160,11 @@ func TestR30_Unavailable(t *testing.T) {
 		want  string
 	}{
 		{"no session", func(t *testing.T) Ring {
-			use(t, keyringtest.Nowhere)
+			keyringtest.Use(t, keyringtest.Nowhere)
 			return patient
 		}, "no D-Bus session"},
 		{"no service", func(t *testing.T) Ring {
-			use(t, keyringtest.NewWithout(t).Env()[0])
+			keyringtest.Use(t, keyringtest.NewWithout(t).Env())
 			return patient
 		}, "nothing on the D-Bus session offers the Secret Service"},
 		{"locked", func(t *testing.T) Ring {
@@ -217,7 +203,7 @@ func TestNoSessionIsStarted(t *testing.T) {
 	script := "#!/bin/sh\ntouch " + launched + "\n"
 	writeProgram(t, dir+"/dbus-launch", script)
 	t.Setenv("PATH", dir)
-	use(t, "DBUS_SESSION_BUS_ADDRESS=autolaunch:")
+	keyringtest.Use(t, "DBUS_SESSION_BUS_ADDRESS=autolaunch:")
 	if err := patient.Check(t.Context()); !fault.Is(err, fault.Unavailable) {
 		t.Skipf("this machine has a session that is found without its address: %v", err)
 	}

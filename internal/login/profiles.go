@@ -76,12 +76,9 @@ func (p Profiles) Show(ctx context.Context, profile string) (Stored, error) {
 		return Stored{}, err
 	}
 	s := describe(profile, cred)
-	entries, damaged := p.index().read()
-	for _, known := range entries {
-		if known.Profile == profile && known.AccessKeyID == s.AccessKeyID && !damaged {
-			s.StoredAt = known.StoredAt
-			return s, nil
-		}
+	if known, listed := p.listed(profile); listed && known.AccessKeyID == s.AccessKeyID {
+		s.StoredAt = known.StoredAt
+		return s, nil
 	}
 	unlock, err := p.index().lock()
 	if err != nil {
@@ -90,6 +87,33 @@ func (p Profiles) Show(ctx context.Context, profile string) (Stored, error) {
 	defer unlock()
 	p.index().add(s)
 	return s, nil
+}
+
+// Removable returns what Remove would take away, as far as that can be told. fault.NotFound: nothing.
+func (p Profiles) Removable(ctx context.Context, profile string) (Stored, error) {
+	cred, err := p.Load(ctx, profile)
+	known, listed := p.listed(profile)
+	switch {
+	case err == nil:
+		s := describe(profile, cred)
+		s.StoredAt = known.StoredAt
+		return s, nil
+	case fault.Is(err, fault.NotFound) && listed:
+		return known, nil
+	case fault.Is(err, fault.Invalid) && CheckName(profile) == nil:
+		return Stored{Profile: profile, AccessKeyID: known.AccessKeyID, Key: known.Key}, nil
+	}
+	return Stored{}, err
+}
+
+// listed returns the profile's entry on the list.
+func (p Profiles) listed(profile string) (Stored, bool) {
+	entries, _ := p.index().read()
+	at := slices.IndexFunc(entries, func(s Stored) bool { return s.Profile == profile })
+	if at < 0 {
+		return Stored{}, false
+	}
+	return entries[at], true
 }
 
 // Exists reports whether the keyring has anything under a profile.
@@ -152,8 +176,7 @@ func (p Profiles) Remove(ctx context.Context, profile string) error {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	entries, _ := p.index().read()
-	if listed := slices.ContainsFunc(entries, func(s Stored) bool { return s.Profile == profile }); listed {
+	if _, listed := p.listed(profile); listed {
 		p.index().drop(profile)
 		return nil
 	}

@@ -1,0 +1,26 @@
+package cmd
+
+import (
+	"context"
+
+	"keyctl/internal/credential"
+	"keyctl/internal/login"
+)
+
+// keyring gives the keyring of the system, which waits for a person where there is one.
+func (a *app) keyring() (login.Ring, error) {
+	screen, err := a.terminal()
+	if err != nil {
+		return login.Ring{}, err
+	}
+	return login.Open(screen.CanPrompt()), nil
+}
+
+// masterKeyFromKeyring is how the configuration gets at keyring:NAME.
+func (a *app) masterKeyFromKeyring(ctx context.Context, name string) (credential.Secret, error) {
+	ring, err := a.keyring()
+	if err != nil {
+		return credential.Secret{}, err
+	}
+	return ring.Load(ctx, login.MasterKey, name)
+}
