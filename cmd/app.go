@@ -36,6 +36,12 @@ type app struct {
 	master    *envelope.MasterKey
 	db        *store.DB
 	local     *keys.Local
+
+	takeWarning func(message string) // in the place of saying it
+
+	// What doctor asks whether parts of the machine are there that not every machine has; nil: it does not ask.
+	checkKeyring   func(context.Context) error
+	checkClipboard func(context.Context) error
 }
 
 func newApp(sys *System) *app { return &app{sys: sys} }
@@ -45,15 +51,19 @@ func (a *app) config() (config.Config, error) {
 	if a.cfg != nil {
 		return *a.cfg, nil
 	}
-	cfg, err := config.Load(config.Inputs{
-		Flags: a.flags, Getenv: a.sys.Getenv, Home: homeDir(a.sys.Getenv), Formats: outputs,
-		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr, Keyring: a.masterKeyFromKeyring,
-	})
+	cfg, err := config.Load(a.inputs())
 	if err != nil {
 		return cfg, err
 	}
 	a.cfg, a.output = &cfg, cfg.Output
 	return cfg, nil
+}
+
+func (a *app) inputs() config.Inputs {
+	return config.Inputs{
+		Flags: a.flags, Getenv: a.sys.Getenv, Home: homeDir(a.sys.Getenv), Formats: outputs,
+		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr, Keyring: a.masterKeyFromKeyring,
+	}
 }
 
 // terminal looks at the streams, once.
@@ -79,7 +89,13 @@ func (a *app) say(format string, args ...any) {
 
 func (a *app) hint(format string, args ...any) { a.say("hint: "+format, args...) }
 
-func (a *app) warn(message string) { a.say("warning: %s", message) }
+func (a *app) warn(message string) {
+	if a.takeWarning != nil {
+		a.takeWarning(message)
+		return
+	}
+	a.say("warning: %s", message)
+}
 
 // tell says something only with -v.
 func (a *app) tell(format string, args ...any) {

@@ -169,7 +169,21 @@ func listJSON[T any](p *printer, w io.Writer, l *listing[T]) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "],\"next_cursor\":%s}\n", next)
+	if _, err = fmt.Fprintf(w, "],\"next_cursor\":%s", next); err != nil {
+		return err
+	}
+	if l.totals != nil {
+		totals, err := object(l.totals)
+		if err != nil {
+			return err
+		}
+		for _, f := range totals {
+			if _, err := fmt.Fprintf(w, ",%q:%s", f.name, f.value); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = io.WriteString(w, "}\n")
 	return err
 }
 

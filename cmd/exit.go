@@ -45,7 +45,7 @@ var exits = []struct {
 	{exitForbidden, "not allowed", []fault.Code{fault.Forbidden}},
 	{exitConflict, "conflict with what is there", []fault.Code{fault.Exists, fault.KeyPending, fault.KeyDisabled, fault.KeyExpired, fault.KeyDeleted, fault.RollInProgress, fault.Superseded, fault.IDConflict, fault.StillAttached}},
 	{exitSecondFactor, "an authenticator code is needed, or the one given is wrong", []fault.Code{fault.OTPRequired, fault.OTPWrong, fault.OTPUsed, fault.OTPNotEnrolled}},
-	{exitNegative, "the answer is no: verify refuses, the audit chain is broken", nil},
+	{exitNegative, "the answer is no: verify refuses, doctor found something, the audit chain is broken", nil},
 	{exitBatch, "some of a batch failed", []fault.Code{fault.BatchFailed}},
 	{exitUnavailable, "unavailable or timed out, or the outcome is unknown: look, then retry", []fault.Code{fault.Unavailable, fault.StoreBusy, fault.OutcomeUnknown}},
 	{exitUndelivered, "a credential could not be delivered; nothing was activated", []fault.Code{fault.Undelivered}},

@@ -23,7 +23,7 @@ import (
 var sweep = []string{
 	"keys", "keys list", "keys show web-01", "rolls list", "rolls show web-01", "datasets list", "datasets show payments",
 	"primary-keys list", "primary-keys show payments", "otp", "otp status", "audit", "audit list", "audit head", "audit verify",
-	"audit export", "verify web-01", "verify --from web-01.env", "version", "completion bash", "help secrets", "init",
+	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "version", "completion bash", "help secrets", "init",
 	"exit-codes", "environment", "formatting", "secrets", "keys activate --from web-01.env", "keys activate --from old.env",
 	"keys create web-02 --if-not-exists", "keys edit web-01 --label seen=yes", "keys disable web-02 --yes", "keys enable web-02",
 	"roll web-01 --expire 1h --otp CODE --finish-previous", "keys roll web-01 --expire 1h --otp CODE --finish-previous",

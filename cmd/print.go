@@ -31,8 +31,9 @@ type column[T any] struct {
 // shape says how things of one kind are shown: in a table, one by one, by id, by name. JSON, and what derives from it,
 // comes from the thing itself.
 type shape[T any] struct {
-	columns []column[T] // of a table
-	details []column[T] // of a single thing
+	columns []column[T]    // of a table
+	details []column[T]    // of a single thing
+	note    func(T) string // what a table says below a row, under the last column; nil or empty: nothing
 	id      func(T) string
 	name    func(T) string
 }
@@ -115,6 +116,7 @@ type listing[T any] struct {
 	cursor string
 	fetch  func(limit int, cursor string) (keys.Page[T], error)
 	next   *string // cursor of the page behind the last item, once all were read
+	totals any     // whose fields stand beside the items in JSON; nil: none
 }
 
 // items fetches and yields the items. After an error it ends.
@@ -218,6 +220,11 @@ func (s shape[T]) printTable(p *printer, l *listing[T]) error {
 			row[i] = c.cell(p, item)
 		}
 		table.Rows = append(table.Rows, row)
+		if s.note != nil && s.note(item) != "" {
+			below := make([]term.Cell, len(s.columns))
+			below[len(below)-1] = term.Cell{Text: s.note(item), Tone: term.Dim}
+			table.Rows = append(table.Rows, below)
+		}
 		return nil
 	})
 	if err != nil {
