@@ -42,6 +42,9 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 		c.GroupID = groupStore
 		root.AddCommand(c)
 	}
+	if slices.Contains(a.sys.Args, clipboardClear) { // else help would leave room for its name
+		root.AddCommand(newClipboardClear(a))
+	}
 	root.AddCommand(newTopics()...)
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupStore)

@@ -27,9 +27,10 @@ var scriptStart = time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)
 var updateScripts = flag.Bool("update-scripts", false, "rewrite the golden output in testdata/script")
 
 // TestMain makes the test binary answer to the name keyctl as well. It is first in PATH for every test of this package.
-func TestMain(m *testing.M) {
-	testscript.Main(tidy(m), map[string]func(){"keyctl": keyctlMain})
-}
+func TestMain(m *testing.M) { testscript.Main(tidy(m), programs) }
+
+// programs are what the test binary is under other names. Other files add to them.
+var programs = map[string]func(){"keyctl": keyctlMain}
 
 // tidy adds to a run of the tests what other files want done after it.
 var tidy = func(m *testing.M) testscript.TestingM { return m }

@@ -1,9 +1,8 @@
 // Package process sets up the operating system process that keyctl runs in: what it leaves behind when it crashes, with
 // which modes it creates files, what happens when its output is gone, what its children inherit.
 //
-// Everything here is state of the whole process. It is set first thing, by main and cmd, and packages below them change
-// none of it. The package handles no requests to stop (those are contexts), and the only program it starts is keyctl
-// itself, detached.
+// Everything here is state of the whole process, so only main and cmd call it. The package handles no requests to stop
+// (those are contexts), and the only program it starts is keyctl itself, detached.
 package process
 
 import (
