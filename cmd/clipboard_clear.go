@@ -32,8 +32,8 @@ func newClipboardClear(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: clipboardClear, Hidden: true,
 		Short: "Clear the clipboard later, if it still holds what keyctl put there",
-		Long: `keyctl starts this command itself when it puts a credential on the clipboard. Standard input is one line: a mark of what
-was put there (a salt and a hash), and how long to wait.`,
+		Long: `keyctl starts this command itself when it puts a credential on the clipboard. Standard input is one line: a mark
+of what was put there (a salt and a hash), and how long to wait.`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			mark, wait, err := readClearing(a.sys.Stdin)

@@ -80,8 +80,8 @@ func (s *clipboardSink) finish() error {
 	return nil
 }
 
-// abort clears the clipboard at once, unless something else is on it by now. A clipboard that does not answer is left to
-// the process that was started to clear it; the credential is worth nothing any more.
+// abort clears the clipboard at once, unless something else is on it by now. Nothing is said of a clipboard that does not
+// let itself be cleared: what is on it is withdrawn, and the process that fill started tries again.
 func (s *clipboardSink) abort() {
 	if s.mark == (term.ClipMark{}) {
 		return

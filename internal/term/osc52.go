@@ -58,7 +58,7 @@ func (t *Terminal) openForOSC52() (TTY, error) {
 	}
 	if !enableColor(tty.Out) {
 		_ = tty.Close()
-		return TTY{}, fault.New(fault.Unavailable, "the terminal understands no control sequences, and so not the one for its clipboard").
+		return TTY{}, fault.New(fault.Unavailable, "the terminal understands no control sequences, and has no clipboard for them").
 			WithHint(otherPlace)
 	}
 	return tty, nil
