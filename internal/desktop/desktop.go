@@ -71,10 +71,31 @@ func Wayland(t testing.TB) *Desktop {
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		sockets, err := filepath.Glob(filepath.Join(s.dir, "wayland-*[0-9]"))
 		if len(sockets) > 0 {
-			return &Desktop{t, []string{"XDG_RUNTIME_DIR=" + s.dir, "WAYLAND_DISPLAY=" + filepath.Base(sockets[0])}}
+			d := &Desktop{t, []string{"XDG_RUNTIME_DIR=" + s.dir, "WAYLAND_DISPLAY=" + filepath.Base(sockets[0])}}
+			t.Cleanup(d.clear)
+			return d
 		}
 		if err != nil || time.Now().After(deadline) || s.ended() {
 			s.failed(errors.New("no socket appeared"))
+		}
+	}
+}
+
+// clear takes everything from the clipboard of Wayland. wl-copy keeps what it copied in a file in /tmp, and removes that
+// only when something takes its place: not when the compositor ends.
+func (d *Desktop) clear() {
+	run := func(tool, arg string) error {
+		c := exec.Command(Tool(d.t, tool), arg)
+		c.Env = d.Environ(os.Environ())
+		return c.Run()
+	}
+	if err := run("wl-copy", "--clear"); err != nil {
+		d.t.Errorf("clearing the clipboard: %v", err)
+	}
+	for deadline := time.Now().Add(patience); run("wl-paste", "--no-newline") == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Error("the clipboard cannot be cleared")
+			return
 		}
 	}
 }

@@ -57,11 +57,12 @@ func TestR30_Clipboard(t *testing.T) {
 	}{
 		{[]string{"xclip"}, desktop.X11, "xclip", "xsel"},
 		{[]string{"xsel"}, desktop.X11, "xclip", "xclip"},
-		{[]string{"wl-copy", "wl-paste", "cat"}, desktop.Wayland, "wl-copy", "wl-paste"},
+		{[]string{"wl-copy", "wl-paste", "cat", "rm"}, desktop.Wayland, "wl-copy", "wl-paste"},
 	} {
 		t.Run(tt.tools[0], func(t *testing.T) {
 			t.Parallel()
-			d, path := tt.desktop(t), desktop.Path(t, tt.tools...)
+			path := desktop.Path(t, tt.tools...) // outlives the desktop, with which the tools clean up
+			d := tt.desktop(t)
 			use := func(input, verb string, args ...string) string {
 				t.Helper()
 				return useClipboard(t, clipboardProcess(d, path, input, verb, args...))
