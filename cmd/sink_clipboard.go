@@ -30,7 +30,7 @@ func (a *app) newClipboardSink(how string, format credential.Format, profile str
 type clipboardSink struct {
 	cfg     config.Config
 	getenv  func(string) string
-	rand    io.Reader         // for the salt of the mark
+	rand    io.Reader // for the salt of the mark
 	format  credential.Format
 	profile string
 	warn    func(string)
