@@ -20,8 +20,9 @@ import (
 // app is what commands share: the system, the flags every command has, and what is opened late, on first need, so that
 // help, version and completion touch no file.
 type app struct {
-	sys   *System
-	flags *pflag.FlagSet // of the root command
+	sys      *System
+	flags    *pflag.FlagSet // of the root command
+	unharden func()         // puts back what process.Harden found, for a program that is to run as if keyctl was not there
 
 	output    string // -o, or KEYCTL_OUTPUT and the file once configured
 	fields    string // --json
@@ -44,7 +45,7 @@ type app struct {
 	checkClipboard func(context.Context) error
 }
 
-func newApp(sys *System) *app { return &app{sys: sys} }
+func newApp(sys *System) *app { return &app{sys: sys, unharden: func() {}} }
 
 // config reads flags, environment and file, once.
 func (a *app) config() (config.Config, error) {

@@ -45,7 +45,8 @@ func (sys *System) silent() *System {
 
 // Main runs one command and returns its exit status (exit.go). It hardens the process first.
 func Main(sys *System) int {
-	if _, err := process.Harden(); err != nil {
+	unharden, err := process.Harden()
+	if err != nil {
 		return report(sys, false, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -55,6 +56,7 @@ func Main(sys *System) int {
 		sys = sys.silent()
 	}
 	a := newApp(sys)
+	a.unharden = unharden
 	root := newRoot(a)
 	if forShell {
 		a.offerValues(root)
@@ -68,7 +70,7 @@ func Main(sys *System) int {
 	root.SetIn(sys.Stdin)
 	root.SetOut(sys.Stdout)
 	root.SetErr(sys.Stderr)
-	err := root.ExecuteContext(ctx)
+	err = root.ExecuteContext(ctx)
 	if closing := a.close(); err == nil {
 		err = closing
 	}

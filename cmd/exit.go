@@ -57,6 +57,11 @@ var exits = []struct {
 // errNegative ends a command whose answer, already printed, is no.
 var errNegative = errors.New("the answer is no")
 
+// programStatus ends a command with the exit status of the program that it ran.
+type programStatus int
+
+func (s programStatus) Error() string { return fmt.Sprintf("the program ended with status %d", int(s)) }
+
 // exitStatus maps an error to its exit status.
 func exitStatus(err error) int {
 	switch {
@@ -93,6 +98,10 @@ type errorDocument struct {
 
 // report tells the user about a failure and returns the exit status. Whatever a message repeats, no secret is in it.
 func report(sys *System, asJSON bool, err error) int {
+	var program programStatus
+	if errors.As(err, &program) {
+		return int(program)
+	}
 	status := exitStatus(err)
 	switch status {
 	case exitOK, exitNegative, exitBrokenPipe:

@@ -23,16 +23,55 @@ func (f *fromFlags) add(flags *pflag.FlagSet) {
 
 // read reads the credential.
 func (f fromFlags) read(a *app) (credential.Credential, error) {
-	var r io.Reader = a.sys.Stdin
-	if f.file != "-" {
-		text, err := safefile.ReadPrivate(f.file, maxCredentialFile, a.warn)
-		if errors.Is(err, fs.ErrNotExist) {
-			return credential.Credential{}, fault.New(fault.NotFound, "no file %q", f.file).WithHint("--from takes a file that holds a credential, or - for standard input")
-		}
-		if err != nil {
-			return credential.Credential{}, err
-		}
-		r = bytes.NewReader(text)
+	text, err := f.text(a)
+	if err != nil {
+		return credential.Credential{}, err
 	}
-	return credential.Parse(r, f.profile)
+	return credential.Parse(bytes.NewReader(text), f.profile)
+}
+
+// text reads what the credential is in.
+func (f fromFlags) text(a *app) ([]byte, error) {
+	if f.file == "-" {
+		text, err := io.ReadAll(io.LimitReader(a.sys.Stdin, maxCredentialFile+1)) // of which Parse refuses the last byte
+		if err != nil {
+			return nil, fault.New(fault.Unavailable, "standard input could not be read").WithCause(err)
+		}
+		return text, nil
+	}
+	text, err := safefile.ReadPrivate(f.file, maxCredentialFile, a.warn)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "no file %q", f.file).WithHint("--from takes a file that holds a credential, or - for standard input")
+	}
+	return text, err
+}
+
+// readOf reads the credential of a key, given by name or access key id; empty is any. Where the text has profiles, the key
+// chooses one unless --profile does. A text that knows no name is taken for any name's.
+func (f fromFlags) readOf(a *app, key string) (credential.Credential, error) {
+	text, err := f.text(a)
+	if err != nil {
+		return credential.Credential{}, err
+	}
+	parse := func(profile string) (credential.Credential, error) {
+		return credential.Parse(bytes.NewReader(text), profile)
+	}
+	if f.profile == "" && key != "" {
+		if cred, err := parse(key); err == nil {
+			return cred, nil
+		}
+	}
+	cred, err := parse(f.profile)
+	if err != nil || key == "" {
+		return cred, err
+	}
+	other := f.profile == "" && cred.Name != "" && cred.Name != key // a chosen profile need not be named after its key
+	if credential.IsAccessKeyID(key) {
+		other = cred.AccessKeyID != key
+	}
+	if other {
+		return credential.Credential{}, fault.New(fault.NotFound, "--from holds another credential than that of %q", key).
+			WithHint("leave --key out to take it as it is")
+	}
+	return cred, nil
 }

@@ -24,3 +24,12 @@ func (a *app) masterKeyFromKeyring(ctx context.Context, name string) (credential
 	}
 	return ring.Load(ctx, login.MasterKey, name)
 }
+
+// profiles gives the credentials in the keyring.
+func (a *app) profiles() (login.Profiles, error) {
+	ring, err := a.keyring()
+	if err != nil {
+		return login.Profiles{}, err
+	}
+	return login.Profiles{Ring: ring, IndexPath: a.cfg.CredentialsPath, Wait: a.cfg.Timeout, Now: a.now, Warn: a.warn}, nil
+}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"keyctl/internal/keyringtest"
 )
 
 // sweep is a line for every command of the tree: reading ones first, then those that change what the canaries belong to.
@@ -23,7 +25,8 @@ import (
 var sweep = []string{
 	"keys", "keys list", "keys show web-01", "rolls list", "rolls show web-01", "datasets list", "datasets show payments",
 	"primary-keys list", "primary-keys show payments", "otp", "otp status", "audit", "audit list", "audit head", "audit verify",
-	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "version", "completion bash", "help secrets", "init",
+	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "run --from web-01.env -- true",
+	"run --key web-01 -- true", "version", "completion bash", "help secrets", "init",
 	"exit-codes", "environment", "formatting", "secrets", "keys activate --from web-01.env", "keys activate --from old.env",
 	"keys create web-02 --if-not-exists", "keys edit web-01 --label seen=yes", "keys disable web-02 --yes", "keys enable web-02",
 	"roll web-01 --expire 1h --otp CODE --finish-previous", "keys roll web-01 --expire 1h --otp CODE --finish-previous",
@@ -49,6 +52,11 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 	for _, file := range []string{"payments.env", "old.env", "web-01.env", "web-02.env"} {
 		c.addCredential(w.read(w.path(file)))
 	}
+	ring := keyringtest.Missing() == nil || os.Getenv("CI") == "true"
+	if ring {
+		w.keyring()
+		w.remember("web-01", "web-01.env")
+	}
 	swept := map[string]bool{}
 	for _, line := range sweep {
 		worked := false
@@ -61,7 +69,8 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 			c.absent(where+": standard error", []byte(r.err))
 		}
 		refused := line == "init" || line == "clipboard-clear" // there is a store already, and nothing on standard input
-		if !worked && !strings.Contains(line, "CODE") && !refused {
+		needsRing := strings.HasPrefix(line, "run --key")
+		if !worked && !strings.Contains(line, "CODE") && !refused && (ring || !needsRing) {
 			t.Errorf("keyctl %s never succeeded: that it shows no secret proves nothing", line)
 		}
 		swept[commandPath(t, line)] = true

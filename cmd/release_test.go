@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,20 @@ func newWorld(t testing.TB) *world {
 	}
 	w.env = []string{"HOME=" + w.path("home"), "TMPDIR=" + w.path("tmp"), "PATH=" + os.Getenv("PATH"), keyringtest.Nowhere}
 	return w
+}
+
+// keyring starts a keyring that everything in the world finds.
+func (w *world) keyring() {
+	w.t.Helper()
+	w.env = append(slices.Clone(w.env), keyringtest.New(w.t).Env())
+}
+
+// remember puts the credential in a file into the keyring.
+func (w *world) remember(profile, file string) {
+	w.t.Helper()
+	c := exec.Command("remember", profile, file)
+	c.Env, c.Dir = append(slices.Clone(w.env), "XDG_DATA_HOME="+w.path("home", ".local", "share")), w.dir
+	w.finish(c).wants(w.t, exitOK, "remember", profile)
 }
 
 func (w *world) path(elements ...string) string {

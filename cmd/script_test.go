@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"context"
 	"crypto/rand"
 	"flag"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 
 	"keyctl/cmd"
 	"keyctl/internal/config"
+	"keyctl/internal/credential"
 	"keyctl/internal/keyringtest"
+	"keyctl/internal/login"
 	"keyctl/internal/process"
 )
 
@@ -30,7 +33,7 @@ var updateScripts = flag.Bool("update-scripts", false, "rewrite the golden outpu
 func TestMain(m *testing.M) { testscript.Main(tidy(m), programs) }
 
 // programs are what the test binary is under other names. Other files add to them.
-var programs = map[string]func(){"keyctl": keyctlMain}
+var programs = map[string]func(){"keyctl": keyctlMain, "remember": remember}
 
 // tidy adds to a run of the tests what other files want done after it.
 var tidy = func(m *testing.M) testscript.TestingM { return m }
@@ -50,6 +53,29 @@ func keyctlMain() {
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: process.HideEnv(config.SecretVariables()...), Now: now, Rand: rand.Reader,
 	}))
+}
+
+// remember PROFILE FILE puts the credential in a file into the keyring, as a delivery does.
+func remember() {
+	at, err := time.Parse(time.RFC3339Nano, os.Getenv(clockVar))
+	if err != nil {
+		at = time.Now()
+	}
+	file, err := os.Open(os.Args[2])
+	if err == nil {
+		var cred credential.Credential
+		if cred, err = credential.Parse(file, ""); err == nil {
+			err = login.Profiles{
+				Ring: login.Open(true), IndexPath: filepath.Join(os.Getenv("XDG_DATA_HOME"), "keyctl", "credentials.json"),
+				Wait: time.Minute, Now: func() time.Time { return at }, Warn: func(message string) { fmt.Fprintln(os.Stderr, message) },
+			}.Put(context.Background(), os.Args[1], cred)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // TestScript runs every script in testdata/script: one behaviour each, seen as a user sees it. Scripts get an environment

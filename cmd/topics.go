@@ -120,6 +120,10 @@ UBIQ_SECRET_CRYPTO_ACCESS_KEY.
 Nothing is activated before it was delivered: a full disk or a reader that went away leaves no key behind, and exit status 11.
 A credential cannot be shown again. If it is lost, roll the key, or delete it and create another.
 
+keyctl run hands a credential to one program in its environment, from a file, or from the keyring of this system (Secret
+Service, Keychain, Credential Manager). What goes into the keyring is read back and
+compared before it counts as stored. If the keyring is locked or there is none, keyctl says so; it never falls back to a file.
+
 Secrets are never values of flags. A code may be (--otp), because it is spent at once; a file (--otp-file), a command
 (--otp-command) or the prompt are better.
 

@@ -149,6 +149,18 @@ func (c Credential) format(f Format, profile string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// Environ returns the variables that client libraries read, as NAME=value, secrets in the clear. There is none for a server
+// that is not known.
+func (c Credential) Environ() []string {
+	var variables []string
+	for i, value := range c.values() {
+		if value != "" {
+			variables = append(variables, fields[i].in(Env)+"="+value)
+		}
+	}
+	return variables
+}
+
 // CheckProfile tells before a credential is drawn whether the format can write it under that profile: fault.Invalid. Of
 // the formats that have no profile, every one is right.
 func CheckProfile(f Format, profile string) error {

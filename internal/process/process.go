@@ -1,8 +1,9 @@
 // Package process sets up the operating system process that keyctl runs in: what it leaves behind when it crashes, with
-// which modes it creates files, what happens when its output is gone, what its children inherit.
+// which modes it creates files, what happens when its output is gone, what its children inherit, and how it makes way for
+// another program.
 //
 // Everything here is state of the whole process, so only main and cmd call it. The package handles no requests to stop
-// (those are contexts), and the only program it starts is keyctl itself, detached.
+// (those are contexts), and the only program it starts beside itself is keyctl again, detached.
 package process
 
 import (
