@@ -25,8 +25,9 @@ import (
 var sweep = []string{
 	"keys", "keys list", "keys show web-01", "rolls list", "rolls show web-01", "datasets list", "datasets show payments",
 	"primary-keys list", "primary-keys show payments", "otp", "otp status", "audit", "audit list", "audit head", "audit verify",
-	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "run --from web-01.env -- true",
-	"run --key web-01 -- true", "version", "completion bash", "help secrets", "init",
+	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "run --from web-01.env -- true", "credentials",
+	"credentials list", "credentials show web-01", "credentials check web-01", "run --key web-01 -- true",
+	"credentials remove web-01 --yes", "version", "completion bash", "help secrets", "init",
 	"exit-codes", "environment", "formatting", "secrets", "keys activate --from web-01.env", "keys activate --from old.env",
 	"keys create web-02 --if-not-exists", "keys edit web-01 --label seen=yes", "keys disable web-02 --yes", "keys enable web-02",
 	"roll web-01 --expire 1h --otp CODE --finish-previous", "keys roll web-01 --expire 1h --otp CODE --finish-previous",
@@ -69,7 +70,7 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 			c.absent(where+": standard error", []byte(r.err))
 		}
 		refused := line == "init" || line == "clipboard-clear" // there is a store already, and nothing on standard input
-		needsRing := strings.HasPrefix(line, "run --key")
+		needsRing := strings.HasPrefix(line, "credentials ") || strings.HasPrefix(line, "run --key")
 		if !worked && !strings.Contains(line, "CODE") && !refused && (ring || !needsRing) {
 			t.Errorf("keyctl %s never succeeded: that it shows no secret proves nothing", line)
 		}

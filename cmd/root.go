@@ -33,7 +33,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 	root.AddGroup(&cobra.Group{ID: groupMain, Title: "Keys and datasets:"}, &cobra.Group{ID: groupStore, Title: "Store and program:"})
 
 	for _, c := range []*cobra.Command{
-		newKeys(a), newRoll(a), newRolls(a), newDatasets(a), newPrimaryKeys(a), newOTP(a), newRun(a),
+		newKeys(a), newRoll(a), newRolls(a), newDatasets(a), newPrimaryKeys(a), newOTP(a), newCredentials(a), newRun(a),
 		newVerify(a),
 	} {
 		c.GroupID = groupMain

@@ -121,7 +121,7 @@ Nothing is activated before it was delivered: a full disk or a reader that went 
 A credential cannot be shown again. If it is lost, roll the key, or delete it and create another.
 
 keyctl run hands a credential to one program in its environment, from a file, or from the keyring of this system (Secret
-Service, Keychain, Credential Manager). What goes into the keyring is read back and
+Service, Keychain, Credential Manager); keyctl credentials tells what is kept there. What goes into the keyring is read back and
 compared before it counts as stored. If the keyring is locked or there is none, keyctl says so; it never falls back to a file.
 
 Secrets are never values of flags. A code may be (--otp), because it is spent at once; a file (--otp-file), a command

@@ -87,21 +87,27 @@ func (a *app) verify(ctx context.Context, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
+	verdict, err := a.answer(ctx, p, service, question, cred)
+	if err == nil && !verdict.AddressChecked {
+		a.say("the key's address ranges were not looked at: say --ip ADDRESS")
+	}
+	return err
+}
+
+// answer asks the store whether a key, or a credential, would be let in, and prints what it says. No is errNegative.
+func (a *app) answer(ctx context.Context, p *printer, service keys.Service, question keys.Question, cred credential.Credential) (keys.Verdict, error) {
 	verdict, err := service.Verify(ctx, question)
 	if err != nil {
-		return err
+		return verdict, err
 	}
 	verdict = checkCrypto(verdict, cred)
 	if err := printOne(p, verdictShape, verdict); err != nil {
-		return err
+		return verdict, err
 	}
 	if !verdict.Allowed {
-		return errNegative
+		return verdict, errNegative
 	}
-	if !verdict.AddressChecked {
-		a.say("the key's address ranges were not looked at: say --ip ADDRESS")
-	}
-	return nil
+	return verdict, nil
 }
 
 // checkCrypto checks the half of a credential that only its holder can: whether the secret crypto access key opens the
