@@ -3,6 +3,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -328,7 +330,7 @@ func childrenOf(t *testing.T, pid int) (below []int) {
 func procFile(t *testing.T, pid int, name string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
-	if err != nil && !os.IsPermission(err) && !os.IsNotExist(err) {
+	if err != nil && !os.IsPermission(err) && !os.IsNotExist(err) && !errors.Is(err, syscall.ESRCH) { // it ended while it was read
 		t.Error(err)
 	}
 	return content
