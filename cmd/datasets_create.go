@@ -71,7 +71,7 @@ func (a *app) createDataset(ctx context.Context, o datasetOptions) error {
 // createBareDataset makes a dataset without a key and prints it.
 func (a *app) createBareDataset(ctx context.Context, request keys.NewDataset, f deliveryFlags) error {
 	if f != (deliveryFlags{}) {
-		return fault.New(fault.Invalid, "with --no-key there is no credential to deliver").WithHint("leave out --format, --profile, --out, --replace and --print")
+		return fault.New(fault.Invalid, "with --no-key there is no credential to deliver").WithHint("leave out --format, --profile, --out, --copy, --keyring, --replace and --print")
 	}
 	p, err := a.printer()
 	if err != nil {

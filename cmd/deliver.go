@@ -23,6 +23,8 @@ type deliveryFlags struct {
 	format  string
 	profile string
 	out     string
+	copy    place
+	keyring place
 	replace bool
 	print   bool
 }
@@ -31,8 +33,34 @@ func (d *deliveryFlags) add(f *pflag.FlagSet) {
 	f.Var(nonEmpty(&d.format), "format", "write the credential as text, env, dotenv, json, ini or k8s; github: hand it to a job's next steps")
 	f.Var(nonEmpty(&d.profile), "profile", "profile of --format ini, name of --format k8s (default: the key's name)")
 	f.Var(nonEmpty(&d.out), "out", "write the credential to this new file, mode 0600, instead of standard output")
-	f.BoolVar(&d.replace, "replace", false, "let --out replace an old copy, once the new credential is proven")
-	f.BoolVar(&d.print, "print", false, "write the credential to standard output, also beside --out or under CI")
+	d.copy.add(f, "copy", "put the credential on the clipboard for 45 s (--copy=osc52: on that of the terminal, as over SSH)")
+	d.keyring.add(f, "keyring", "keep the credential in the OS keyring (--keyring=PROFILE: under another name than the key's)")
+	f.BoolVar(&d.replace, "replace", false, "let --out or --keyring replace an old copy, once the new credential is proven")
+	f.BoolVar(&d.print, "print", false, "write the credential to standard output, also beside other places or under CI")
+}
+
+// place is a flag that chooses a place for a credential, with or without a value.
+type place struct {
+	chosen bool
+	value  string // empty for the flag alone
+}
+
+// bare is what pflag passes for a flag without a value.
+const bare = "true"
+
+// add defines the flag. Its type is called bool so that help shows no value, and that none is taken from the next argument.
+func (p *place) add(f *pflag.FlagSet, name, usage string) {
+	f.VarPF(p, name, "", usage).NoOptDefVal = bare
+}
+
+func (p *place) String() string { return p.value }
+func (p *place) Type() string   { return "bool" }
+func (p *place) Set(text string) error {
+	if text == "" {
+		return errEmptyValue
+	}
+	p.chosen, p.value = true, strings.TrimPrefix(text, bare)
+	return nil
 }
 
 // formatGitHub is the value of --format that is no text but a place: the environment of a GitHub Actions job.
@@ -54,6 +82,9 @@ type sink interface {
 	where() string
 }
 
+// noticer is a sink that has more to tell a person than where the credential is.
+type noticer interface{ notice() string }
+
 // issued is a credential on its way out.
 type issued struct {
 	cred    credential.Credential
@@ -71,7 +102,7 @@ type delivery struct {
 
 // planDelivery chooses the sinks by the flags, and the format by the flags and by who reads standard output. It refuses
 // what would print a secret where nobody asked for one. name is the key's, and the default profile.
-func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
+func (a *app) planDelivery(ctx context.Context, f deliveryFlags, name string) (*delivery, error) {
 	screen, err := a.terminal()
 	if err != nil {
 		return nil, err
@@ -87,10 +118,10 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 	if err := credential.CheckProfile(format, profile); err != nil {
 		return nil, err
 	}
-	elsewhere := f.out != ""
+	elsewhere := f.out != "" || f.copy.chosen || f.keyring.chosen
 	d := &delivery{stdout: !elsewhere || f.print, replaces: f.replace}
-	if f.replace && f.out == "" {
-		return nil, fault.New(fault.Invalid, "--replace goes with --out").WithHint("name the file to replace with --out FILE")
+	if f.replace && f.out == "" && !f.keyring.chosen {
+		return nil, fault.New(fault.Invalid, "--replace goes with --out or --keyring").WithHint("name the file to replace with --out FILE")
 	}
 	if d.stdout {
 		const places = "choose --out FILE, or ask for it with --format env, -o json or --print"
@@ -100,6 +131,20 @@ func (a *app) planDelivery(f deliveryFlags, name string) (*delivery, error) {
 	}
 	if f.out != "" {
 		d.sinks = append(d.sinks, a.newFileSink(f.out, cmp.Or(format, credential.Env), profile, f.replace))
+	}
+	if f.keyring.chosen {
+		s, err := a.newKeyringSink(ctx, cmp.Or(f.keyring.value, name), f.replace)
+		if err != nil {
+			return nil, err
+		}
+		d.sinks = append(d.sinks, s)
+	}
+	if f.copy.chosen {
+		s, err := a.newClipboardSink(f.copy.value, cmp.Or(format, credential.Env), f.profile)
+		if err != nil {
+			return nil, err
+		}
+		d.sinks = append(d.sinks, s)
 	}
 	if d.stdout {
 		s := &streamSink{w: a.sys.Stdout, format: cmp.Or(format, credential.Env), profile: f.profile, alone: !elsewhere}
@@ -167,6 +212,19 @@ func (d *delivery) where() string {
 		}
 	}
 	return strings.Join(places, " and ")
+}
+
+// notices are what the sinks have to tell besides.
+func (d *delivery) notices() (list []string) {
+	for _, s := range d.sinks {
+		if finished, ok := s.(done); ok {
+			s = finished.sink
+		}
+		if n, ok := s.(noticer); ok {
+			list = append(list, n.notice())
+		}
+	}
+	return list
 }
 
 // issue carries a drawn credential from its commit to its proof (docs/states.md): commit it as pending, hand it over, prove

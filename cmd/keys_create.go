@@ -101,7 +101,7 @@ func (a *app) createKey(ctx context.Context, o createOptions) error {
 func (a *app) handOut(ctx context.Context, drawn *drawing, f deliveryFlags, name string,
 	exists func(keys.Service) (bool, error), commit func(keys.Service, keys.Offer) (keys.Pending, error),
 ) error {
-	d, err := a.planDelivery(f, name)
+	d, err := a.planDelivery(ctx, f, name)
 	if err != nil {
 		return err
 	}
@@ -187,6 +187,9 @@ func (a *app) issuedKey(key keys.KeyView, d *delivery) error {
 	}
 	if at := d.where(); at != "" {
 		a.say("the credential %s of key %q is %s; the key is active", orNone(key.AccessKeyID), key.Name, at)
+	}
+	for _, notice := range d.notices() {
+		a.hint("%s", notice)
 	}
 	screen, err := a.terminal()
 	switch {

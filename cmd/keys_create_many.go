@@ -114,9 +114,9 @@ func (a *app) planBulk(o createOptions) (*bulk, error) {
 	case o.description != "" || o.ranges != nil || o.datasets != nil || o.labels != nil || o.expires != "":
 		return nil, fault.New(fault.Invalid, "with --file the list says what the keys are like").
 			WithHint("leave out --description, --ip, --dataset, --label and --expires, and fill the columns of the list")
-	case d.out != "" || d.profile != "" || d.format == formatGitHub:
+	case d.out != "" || d.copy.chosen || d.keyring.chosen || d.profile != "" || d.format == formatGitHub:
 		return nil, fault.New(fault.Invalid, "with --file the credentials go to standard output or to --out-dir").
-			WithHint("leave out --out, --profile and --format github")
+			WithHint("leave out --out, --copy, --keyring, --profile and --format github")
 	case o.outDir == "" && (d.format != "" || d.replace):
 		return nil, fault.New(fault.Invalid, "--format and --replace are for the files of --out-dir").WithHint("without it choose -o jsonl or -o csv")
 	case o.outDir != "" && d.print:

@@ -67,7 +67,7 @@ func (a *app) roll(ctx context.Context, o rollOptions) error {
 	if err != nil {
 		return err
 	}
-	d, err := a.planDelivery(o.deliver, key.Name)
+	d, err := a.planDelivery(ctx, o.deliver, key.Name)
 	if err != nil {
 		return err
 	}

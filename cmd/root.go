@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyctl/internal/fault"
+	"keyctl/internal/term"
 )
 
 // newRoot builds the command tree. It opens nothing: constructors only describe, run functions act.
@@ -214,6 +215,9 @@ func args(words ...string) cobra.PositionalArgs {
 			return fault.New(fault.Invalid, "%s needs %s", c.CommandPath(), strings.TrimSuffix(words[len(given)], "…")).
 				WithHint("usage: %s", c.UseLine())
 		case len(given) > len(words) && !many:
+			if name := bareFlag(c); name != "" {
+				return fault.New(fault.Invalid, "a value of --%s follows an equals sign", name).WithHint("write --%s=%s", name, term.Clean(given[len(given)-1]))
+			}
 			return fault.New(fault.Invalid, "%s takes %d argument(s), not %d", c.CommandPath(), len(words), len(given)).
 				WithHint("usage: %s", c.UseLine())
 		}
@@ -222,6 +226,16 @@ func args(words ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// bareFlag names a flag that was given without a value and could have had one, which then counted as an argument.
+func bareFlag(c *cobra.Command) (name string) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if p, ok := f.Value.(*place); ok && p.value == "" {
+			name = f.Name
+		}
+	})
+	return name
 }
 
 // optionalArg allows one argument more than none.

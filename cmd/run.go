@@ -86,7 +86,7 @@ func (a *app) run(ctx context.Context, o runOptions, command []string) error {
 		return fault.New(fault.Invalid, "run prints nothing of its own: of the flags for output only -o json applies, to errors").WithHint(runForm)
 	}
 	// Before the keyring is asked: looking for it sets a variable where it was not set.
-	environment := cfg.ChildEnvironment()
+	environment := cfg.ChildEnviron()
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		return programFault(command[0], err)

@@ -216,7 +216,7 @@ func (s *fileSink) release() {
 }
 
 // held returns the credential that the file holds already, in the profile that would be written.
-func (s *fileSink) held(context.Context) (credential.Credential, bool) {
+func (s *fileSink) held() (credential.Credential, bool) {
 	text, err := safefile.ReadPrivate(s.path, maxCredentialFile, nil)
 	if err != nil {
 		return credential.Credential{}, false // prepare finds out and says so
@@ -232,7 +232,7 @@ func (s *fileSink) held(context.Context) (credential.Credential, bool) {
 // keeper is a sink that can tell what it holds from an earlier run.
 type keeper interface {
 	sink
-	held(ctx context.Context) (credential.Credential, bool)
+	held() (credential.Credential, bool)
 }
 
 // resume looks whether every place that keeps credentials holds this very key's pending credential: an earlier run was
@@ -245,7 +245,7 @@ func (a *app) resume(ctx context.Context, service keys.Service, d *delivery, nam
 		if !keeps {
 			continue
 		}
-		held, found := k.held(ctx)
+		held, found := k.held()
 		if !found || cred.AccessKeyID != "" && held.AccessKeyID != cred.AccessKeyID {
 			return false, nil
 		}

@@ -28,7 +28,7 @@ func (a *app) planGitHub(f deliveryFlags) (*delivery, error) {
 	switch path := a.sys.Getenv("GITHUB_ENV"); {
 	case f != deliveryFlags{format: formatGitHub}:
 		return nil, fault.New(fault.Invalid, "--format github is a place of its own").
-			WithHint("leave out --out, --profile, --replace and --print")
+			WithHint("leave out --out, --copy, --keyring, --profile, --replace and --print")
 	case path == "":
 		return nil, fault.New(fault.Invalid, "--format github is for a step of a GitHub Actions job, and GITHUB_ENV is not set here").
 			WithHint("choose --format env or dotenv")

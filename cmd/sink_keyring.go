@@ -21,8 +21,11 @@ type keyringSink struct {
 	filled   string // the profile that holds the credential now, before finish
 }
 
-// keyringSink makes the sink for a profile.
-func (a *app) keyringSink(ctx context.Context, profile string, replace bool) (*keyringSink, error) {
+// newKeyringSink is the sink of --keyring. invalid: the keyring takes no profile of that name.
+func (a *app) newKeyringSink(ctx context.Context, profile string, replace bool) (*keyringSink, error) {
+	if err := login.CheckName(profile); err != nil {
+		return nil, err
+	}
 	profiles, err := a.profiles()
 	if err != nil {
 		return nil, err
@@ -31,6 +34,9 @@ func (a *app) keyringSink(ctx context.Context, profile string, replace bool) (*k
 }
 
 func (s *keyringSink) place() string { return fmt.Sprintf("the profile %q of the keyring", s.profile) }
+func (s *keyringSink) where() string {
+	return fmt.Sprintf("in the keyring under the profile %q", s.profile)
+}
 
 // prepare unlocks the keyring, and refuses a profile that would have to be overwritten.
 func (s *keyringSink) prepare() error {

@@ -42,7 +42,7 @@ func newKeyringUser(t *testing.T, session string) *keyringUser {
 // sink makes a sink whose operations may take as long as a loaded machine needs.
 func (u *keyringUser) sink(profile string, replace bool) *keyringSink {
 	u.t.Helper()
-	s, err := u.keyringSink(u.t.Context(), profile, replace)
+	s, err := u.newKeyringSink(u.t.Context(), profile, replace)
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -72,16 +72,16 @@ func (u *keyringUser) lists(want ...string) {
 }
 
 // drawn is a credential on its way out.
-func drawn(t *testing.T, name string) issued {
+func drawnCredential(t *testing.T, name string) issued {
 	t.Helper()
 	cred, err := credential.Draw(rand.Reader)
-	must(t, err)
+	succeed(t, err)
 	cred.Name = name
 	return issued{cred: cred}
 }
 
 // must ends the test with an error.
-func must(t *testing.T, err error) {
+func succeed(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -90,20 +90,20 @@ func must(t *testing.T, err error) {
 
 func TestKeyringSink(t *testing.T) {
 	u := newKeyringUser(t, keyringtest.New(t).Env())
-	first, second := drawn(t, "web-01"), drawn(t, "web-01")
+	first, second := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
 
 	s := u.sink("web-01", false)
-	must(t, s.prepare())
-	must(t, s.fill(first))
+	succeed(t, s.prepare())
+	succeed(t, s.fill(first))
 	u.holds("web-01", first.cred.AccessKeyID)
 	s.abort()
 	u.holds("web-01", "")
 	u.lists()
 
 	s = u.sink("web-01", false)
-	must(t, s.prepare())
-	must(t, s.fill(first))
-	must(t, s.finish())
+	succeed(t, s.prepare())
+	succeed(t, s.fill(first))
+	succeed(t, s.finish())
 	s.abort() // after finish it does nothing
 	u.holds("web-01", first.cred.AccessKeyID)
 	u.lists("web-01")
@@ -121,13 +121,13 @@ func TestKeyringSink(t *testing.T) {
 	}
 	for _, finishes := range []bool{false, true} {
 		s = u.sink("web-01", true)
-		must(t, s.prepare())
-		must(t, s.fill(second))
+		succeed(t, s.prepare())
+		succeed(t, s.fill(second))
 		u.holds("web-01", first.cred.AccessKeyID)
 		u.holds("web-01.new", second.cred.AccessKeyID)
 		u.lists("web-01", "web-01.new")
 		if finishes {
-			must(t, s.finish())
+			succeed(t, s.finish())
 		}
 		s.abort()
 		u.holds("web-01.new", "")
@@ -145,11 +145,11 @@ func TestKeyringSink(t *testing.T) {
 // With replace there need be nothing to replace.
 func TestKeyringSinkReplacesNothing(t *testing.T) {
 	u := newKeyringUser(t, keyringtest.New(t).Env())
-	i := drawn(t, "web-01")
+	i := drawnCredential(t, "web-01")
 	s := u.sink("web-01", true)
-	must(t, s.prepare())
-	must(t, s.fill(i))
-	must(t, s.finish())
+	succeed(t, s.prepare())
+	succeed(t, s.fill(i))
+	succeed(t, s.finish())
 	u.holds("web-01", i.cred.AccessKeyID)
 	u.lists("web-01")
 }
@@ -157,11 +157,11 @@ func TestKeyringSinkReplacesNothing(t *testing.T) {
 // A profile that appears between prepare and fill is not overwritten either.
 func TestR29_KeyringProfileIsNotOverwritten(t *testing.T) {
 	u := newKeyringUser(t, keyringtest.New(t).Env())
-	mine, theirs := drawn(t, "web-01"), drawn(t, "web-01")
+	mine, theirs := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
 	s, other := u.sink("web-01", false), u.sink("web-01", false)
-	must(t, s.prepare())
-	must(t, other.prepare())
-	must(t, other.fill(theirs))
+	succeed(t, s.prepare())
+	succeed(t, other.prepare())
+	succeed(t, other.fill(theirs))
 	if err := s.fill(mine); !fault.Is(err, fault.Exists) {
 		t.Errorf("fill over a profile = %v, want exists", err)
 	}
@@ -172,16 +172,16 @@ func TestR29_KeyringProfileIsNotOverwritten(t *testing.T) {
 // What a run that was killed left beside a profile may be the only copy of a credential that works.
 func TestR29_KeyringLeftoverIsKept(t *testing.T) {
 	u := newKeyringUser(t, keyringtest.New(t).Env())
-	old, killed, last := drawn(t, "web-01"), drawn(t, "web-01"), drawn(t, "web-01")
-	must(t, u.sink("web-01", false).fill(old))
+	old, killed, last := drawnCredential(t, "web-01"), drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
+	succeed(t, u.sink("web-01", false).fill(old))
 	s := u.sink("web-01", true)
-	must(t, s.prepare())
-	must(t, s.fill(killed))
+	succeed(t, s.prepare())
+	succeed(t, s.fill(killed))
 	s = u.sink("web-01", true)
-	must(t, s.prepare())
-	must(t, s.fill(last))
+	succeed(t, s.prepare())
+	succeed(t, s.fill(last))
 	u.holds("web-01.new2", last.cred.AccessKeyID)
-	must(t, s.finish())
+	succeed(t, s.finish())
 	u.holds("web-01", last.cred.AccessKeyID)
 	u.holds("web-01.new", killed.cred.AccessKeyID)
 	u.holds("web-01.new2", "")
@@ -211,11 +211,11 @@ func TestR28_AProvenCredentialStaysInTheKeyring(t *testing.T) {
 	}}
 	fake.Serve(t, session)
 	u := newKeyringUser(t, session.Env())
-	old, proven := drawn(t, "web-01"), drawn(t, "web-01")
-	must(t, u.sink("web-01", false).fill(old))
+	old, proven := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
+	succeed(t, u.sink("web-01", false).fill(old))
 	s := u.sink("web-01", true)
-	must(t, s.prepare())
-	must(t, s.fill(proven))
+	succeed(t, s.prepare())
+	succeed(t, s.fill(proven))
 	err := s.finish()
 	if f := fault.From(err); f == nil || f.Code != fault.Unavailable || !strings.Contains(f.Hint, `the credential is active; it is in the keyring under the profile "web-01.new"`) {
 		t.Errorf("finish = %v, want it to say where the credential is", err)
@@ -231,8 +231,8 @@ func TestR30_KeyringSinkFails(t *testing.T) {
 	(&keyringtest.Fake{Keep: func([]byte) []byte { return nil }}).Serve(t, session)
 	u := newKeyringUser(t, session.Env())
 	s := u.sink("web-01", false)
-	must(t, s.prepare())
-	if err := s.fill(drawn(t, "web-01")); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "does not give it back") {
+	succeed(t, s.prepare())
+	if err := s.fill(drawnCredential(t, "web-01")); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "does not give it back") {
 		t.Errorf("fill of a keyring that forgets = %v, want unavailable", err)
 	}
 	s.abort()
@@ -256,7 +256,7 @@ func TestR30_KeyringSinkWithoutKeyring(t *testing.T) {
 func TestKeyringDelivery(t *testing.T) {
 	u := newKeyringUser(t, keyringtest.New(t).Env())
 	service, err := u.openOrCreate(t.Context())
-	must(t, err)
+	succeed(t, err)
 	deliver := func(ctx context.Context, name, profile string) error {
 		request := keys.NewKey{Name: name}
 		d := &delivery{sinks: []sink{u.sink(profile, false)}}
@@ -266,7 +266,7 @@ func TestKeyringDelivery(t *testing.T) {
 		})
 		return err
 	}
-	must(t, deliver(t.Context(), "web-01", "web"))
+	succeed(t, deliver(t.Context(), "web-01", "web"))
 	cred, ok := u.sink("web", false).held()
 	if !ok {
 		t.Fatal("the keyring has no credential")
@@ -292,7 +292,7 @@ func TestR28_KeyringThatForgets(t *testing.T) {
 	(&keyringtest.Fake{Keep: func([]byte) []byte { return nil }}).Serve(t, session)
 	u := newKeyringUser(t, session.Env())
 	service, err := u.openOrCreate(t.Context())
-	must(t, err)
+	succeed(t, err)
 	request := keys.NewKey{Name: "web-01"}
 	d := &delivery{sinks: []sink{u.sink("web-01", false)}}
 	_, err = u.issue(t.Context(), service, startDrawing(rand.Reader), d, func(offer keys.Offer) (keys.Pending, error) {

@@ -27,7 +27,7 @@ func SecretVariables() []string { return slices.Clone(secretVariables) }
 // master key is read from.
 func (c Config) SecretVariables() []string { return c.env.secrets() }
 
-// ChildEnviron returns the environment for a program that keyctl starts: its own without secrets.
+// ChildEnviron returns the environment for a program that keyctl starts or becomes: its own without secrets.
 func (c Config) ChildEnviron() []string { return c.env.commandEnvironment() }
 
 // errTooMuchOutput ends a sentence that begins with the command.
@@ -68,10 +68,6 @@ func (e environment) secrets() []string {
 	}
 	return names
 }
-
-// ChildEnvironment is the environment that a program gets which keyctl starts or becomes: the caller's, without keyctl's
-// secrets.
-func (c Config) ChildEnvironment() []string { return c.env.commandEnvironment() }
 
 // commandEnvironment is the environment without keyctl's secrets.
 func (e environment) commandEnvironment() []string {
