@@ -13,6 +13,7 @@ import (
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
 	"keyctl/internal/keys"
+	"keyctl/internal/login"
 	"keyctl/internal/store"
 )
 
@@ -277,8 +278,8 @@ func (a *app) offerValues(root *cobra.Command) {
 // flagValues says what completes the values of flags, by their names.
 func (a *app) flagValues() map[string]cobra.CompletionFunc {
 	return map[string]cobra.CompletionFunc{
-		"output": words(outputs...), "color": words("auto", "always", "never"), "context": a.contexts,
-		"store": places("sqlite:"), "master-key": places("file:", "env:", "command:"),
+		"output": words(outputs...), "color": words("auto", "always", "never"), "context": a.contexts, "key": a.storedFlag,
+		"store": places("sqlite:"), "master-key": places("file:", "env:", "keyring:", "command:"),
 
 		"dataset": a.completesFlag("dataset", datasetNames), "primary-key": a.completesFlag("primary-key", primaryKeyNames(nil)),
 		"object": a.completesFlag("object", keyNames(keys.KeyFilter{States: keys.KeyStates()})),
@@ -334,4 +335,22 @@ func (a *app) contexts(_ *cobra.Command, _ []string, typed string) ([]cobra.Comp
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return words(names...)(nil, nil, typed)
+}
+
+// storedProfiles offers the profiles on keyctl's list of what the keyring has. The keyring itself is not asked.
+func (a *app) storedProfiles(_ *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	cfg, err := a.config()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, stored := range (login.Profiles{IndexPath: cfg.CredentialsPath, Warn: func(string) {}}).List() {
+		names = append(names, stored.Profile)
+	}
+	return words(names...)(nil, nil, typed)
+}
+
+// storedFlag is storedProfiles for the value of a flag.
+func (a *app) storedFlag(c *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.storedProfiles(c, nil, typed)
 }

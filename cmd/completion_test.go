@@ -126,19 +126,19 @@ func TestCompletionOffers(t *testing.T) {
 		{"keys list --name ", "", none},
 		{"keys list --label ", "", none},
 		{"roll web-01 --expire ", "now 1h 24h 7d 30d", fixed},
-		{"keys create x --format ", "text env dotenv json ini k8s", fixed},
+		{"keys create x --format ", "text env dotenv json ini k8s github", fixed},
 		{"datasets create x --type ", "unstructured", fixed},
 		{"datasets create x --algorithm ", "AES-256-GCM AES-128-GCM", fixed},
 		{"audit list --outcome ", "ok noop refused", fixed},
 		{"audit list --actor ", "", none},
 		{"--store ", "sqlite:", ":38"},
 		{"--store sqlite:", "", files},
-		{"--master-key ", "file: env: command:", ":38"},
+		{"--master-key ", "file: env: keyring: command:", ":38"},
 		{"--master-key file:/", "", files},
 		{"--master-key command:cat", "", ":38"},
 		{"completion ", "bash zsh fish powershell", none},
 		{"help k", "keys", none},
-		{"help ", "audit backup completion datasets environment exit-codes formatting init keys otp primary-keys restore roll rolls secrets verify version", none},
+		{"help ", "audit backup completion credentials datasets doctor environment exit-codes formatting init keys otp primary-keys restore roll rolls run secrets verify version", none},
 		{"help keys e", "edit enable", none},
 		{"help nope ", "", none},
 		{"keys l", "list", none},
@@ -153,6 +153,7 @@ func TestCompletionOffers(t *testing.T) {
 		{"backup ", "", files},
 		{"backup x ", "", none},
 		{"keys list --timeout ", "", none},
+		{"run -- x", "", files},
 	} {
 		offered, directive := w.candidates(tt.line)
 		for i, candidate := range offered {
@@ -695,6 +696,31 @@ func TestCompletionInPowerShell(t *testing.T) {
 		c.Dir, c.Env = w.dir, append(slices.Clone(w.env), "PATH="+w.namedPrograms("keyctl", "apikeyctl"), "TERM=dumb")
 		if r := w.finish(c); strings.TrimSpace(r.out) != want {
 			t.Errorf("PowerShell: after %q it offers %q (%s), want %q", text, r.out, r.err, want)
+		}
+	}
+}
+
+// Profiles come from keyctl's list of them: the keyring, which might ask for a password, is not touched.
+func TestCompletionOfProfiles(t *testing.T) {
+	w := newWorld(t)
+	w.env = append(w.env, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent")
+	none := ""
+	for _, line := range []string{"credentials show ", "run --key "} {
+		if offered, directive := w.candidates(line); len(offered) > 0 || directive != ":36" {
+			t.Errorf("%s[TAB] without a list offers %q and %s", line, offered, directive)
+		}
+	}
+	if err := os.MkdirAll(w.path("home", ".local", "share", "keyctl"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	entry := `{"profile":%q,"key":null,"access_key_id":"KCtest000000000000000000","server":null,"stored_at":null}`
+	w.write("home/.local/share/keyctl/credentials.json", `{"credentials":[`+fmt.Sprintf(entry, "web-02")+","+fmt.Sprintf(entry, "web-01")+`]}`)
+	for line, want := range map[string]string{
+		"credentials show ": "web-01 web-02", "credentials check web-02": "web-02", "credentials remove w": "web-01 web-02",
+		"credentials show web-01 ": none, "run --key ": "web-01 web-02", "run --key x": none,
+	} {
+		if offered, _ := w.candidates(line); strings.Join(offered, " ") != want {
+			t.Errorf("keyctl %s[TAB] offers %q, want %q", line, offered, want)
 		}
 	}
 }

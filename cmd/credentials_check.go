@@ -17,8 +17,9 @@ say, to see which machines still hold the old one. The exit status is 0 for yes 
 		Annotations: onlyReads(),
 		Example: `  keyctl credentials check web-01
   keyctl credentials check web-01 -q && systemctl restart web`,
-		Args: args("PROFILE"),
-		RunE: func(c *cobra.Command, args []string) error { return a.checkCredential(c.Context(), args[0]) },
+		Args:              args("PROFILE"),
+		ValidArgsFunction: a.storedProfiles,
+		RunE:              func(c *cobra.Command, args []string) error { return a.checkCredential(c.Context(), args[0]) },
 	}
 }
 

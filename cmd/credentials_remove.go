@@ -18,8 +18,9 @@ func newCredentialsRemove(a *app) *cobra.Command {
 credential is lost is rolled. The key itself goes on working for whoever has a copy; disabling or deleting the key ends that.`,
 		Example: `  keyctl credentials remove web-01
   keyctl credentials remove web-01 --yes`,
-		Args: args("PROFILE"),
-		RunE: func(c *cobra.Command, args []string) error { return a.removeCredential(c.Context(), args[0]) },
+		Args:              args("PROFILE"),
+		ValidArgsFunction: a.storedProfiles,
+		RunE:              func(c *cobra.Command, args []string) error { return a.removeCredential(c.Context(), args[0]) },
 	}
 }
 

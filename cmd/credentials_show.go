@@ -10,7 +10,8 @@ func newCredentialsShow(a *app) *cobra.Command {
 that is missing from keyctl's list, because that was lost or damaged, is put on it again.`,
 		Example: `  keyctl credentials show web-01
   keyctl credentials show web-01 --jq .access_key_id`,
-		Args: args("PROFILE"),
+		Args:              args("PROFILE"),
+		ValidArgsFunction: a.storedProfiles,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, profiles, err := a.beginProfiles()
 			if err != nil {

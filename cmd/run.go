@@ -47,6 +47,7 @@ KEYCTL_MASTER_KEY, are not passed on. Other programs of yours can read the envir
 		DisableFlagsInUseLine: true,
 		Annotations:           onlyReads(), // the signals are the command's
 		Args:                  runArgs,
+		ValidArgsFunction:     files, // of the command, which is not keyctl's to complete
 		RunE:                  func(c *cobra.Command, args []string) error { return a.run(c.Context(), o, args) },
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

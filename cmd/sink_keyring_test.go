@@ -238,8 +238,8 @@ func TestR30_KeyringSinkFails(t *testing.T) {
 	s.abort()
 	u.lists()
 	for _, name := range []string{"", "-x", "a b"} {
-		if err := u.sink(name, false).prepare(); !fault.Is(err, fault.Invalid) {
-			t.Errorf("prepare of %q = %v, want invalid", name, err)
+		if _, err := u.newKeyringSink(t.Context(), name, false); !fault.Is(err, fault.Invalid) {
+			t.Errorf("a sink for %q = %v, want invalid", name, err)
 		}
 	}
 }
