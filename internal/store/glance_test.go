@@ -56,13 +56,13 @@ func TestGlance(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := tt.leave(t, path)
-			before := footprints(t, filepath.Dir(path))
+			before := filesIn(t, filepath.Dir(path))
 			time.Sleep(20 * time.Millisecond) // a write from here on has another time, also where clocks are coarse
 			got, err := glance(t, path)
 			if fault.CodeOf(err) != tt.want || got != want {
 				t.Errorf("a glance sees %d keys (%v), want %d (%q)", got, err, want, tt.want)
 			}
-			diff(t, "the folder after a glance", footprints(t, filepath.Dir(path)), before)
+			diff(t, "the folder after a glance", filesIn(t, filepath.Dir(path)), before)
 		})
 	}
 }
@@ -86,28 +86,6 @@ func glance(t *testing.T, path string) (int, error) {
 		return err
 	})
 	return count, err
-}
-
-// footprints describes each file of a folder: size, time of the last change, content.
-func footprints(t *testing.T, folder string) map[string]string {
-	t.Helper()
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	prints := map[string]string{}
-	for _, entry := range entries {
-		info, err := entry.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
-		content, err := os.ReadFile(filepath.Join(folder, entry.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		prints[entry.Name()] = fmt.Sprintf("%s %d %x", info.ModTime(), info.Size(), content)
-	}
-	return prints
 }
 
 // startGrowing has another process add keys to a store and hold it open, until the test ends or kill is called.
