@@ -26,12 +26,15 @@ var docsStart = time.Date(2027, 1, 31, 9, 0, 0, 0, time.UTC)
 // TestDocs runs the commands of the README and of docs/*.md as a reader would, page by page in an empty home, and compares
 // what they print with what the page shows. Commands stand in ```console blocks behind "$ "; one that is meant to fail
 // ends in "# exit N"; a line "…" stands for any lines. What differs from run to run is compared by its form.
+//
+// The commands of a "```console terminal" block run on a terminal, where what the page shows behind a question is typed.
+//
+// A block whose fence names a file as well, as in "```csv servers.csv", is that file: it is written, and some command has
+// to use it. A workflow of GitHub Actions and a unit of systemd are run at once, as far as they can be without their
+// machine: see docs_machine_test.go. So no command of a page is there only to be read.
 func TestDocs(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("the pages' commands are written for a POSIX shell: ", err)
+		leaveOut(t, "the pages' commands are written for a POSIX shell: "+err.Error())
 	}
 	pages, err := filepath.Glob(filepath.Join("..", "docs", "*.md"))
 	if err != nil || len(pages) < 4 {
@@ -44,21 +47,47 @@ func TestDocs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			steps := stepsOf(t, string(content))
 			r := newReader(t)
-			for _, s := range stepsOf(t, string(content)) {
-				r.follow(s)
+			r.equip(steps)
+			for _, s := range steps {
+				if s.file != "" {
+					r.write(s)
+				} else {
+					r.follow(s)
+				}
 			}
 		})
 	}
 }
 
-// step is one command of a page.
+// onTerminal runs a command on a terminal, where there are any for tests; shown is what the page has of it.
+var onTerminal func(r *reader, command *exec.Cmd, shown []string) (screen string)
+
+// atDesk starts what a person at a desk has and a page uses: a keyring, a clipboard.
+var atDesk = func(*reader, func(words string) bool) {}
+
+// leaveOut skips a test whose part of the machine is missing; in continuous integration nothing may be missing.
+func leaveOut(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// step is one command of a page, or a file that the page shows.
 type step struct {
 	line    int
 	command string
 	exit    int
 	output  []string // as shown; none: not shown
 	wait    time.Duration
+
+	terminal bool // the command is run on one
+
+	file    string // of the block's content, which is output
+	program bool   // the file is written for a shell
 }
 
 var (
@@ -66,27 +95,78 @@ var (
 	waitMark = regexp.MustCompile(`^# (\d+) (minute|hour|day)s? later$`)
 )
 
-// stepsOf finds the commands of a page.
+// block is what stands between two fences of a page, or outside of any.
+type block struct {
+	line           int // of the first one in it
+	language, file string
+	lines          []string
+}
+
+// blocksOf takes a page apart.
+func blocksOf(page string) []block {
+	blocks, inside := []block{{line: 1}}, false
+	for i, line := range strings.Split(page, "\n") {
+		info, isFence := strings.CutPrefix(line, "```")
+		switch {
+		case !isFence:
+			last := &blocks[len(blocks)-1]
+			last.lines = append(last.lines, line)
+		case inside:
+			blocks, inside = append(blocks, block{line: i + 2}), false
+		default:
+			language, file, _ := strings.Cut(info, " ")
+			blocks, inside = append(blocks, block{line: i + 2, language: language, file: file}), true
+		}
+	}
+	return blocks
+}
+
+// onlyRead finds lines that somebody would paste into a shell, and that no test runs.
+var onlyRead = regexp.MustCompile("^\\s*\\$ ?keyctl |^\\$ |^    \\S*keyctl |^\\s+```")
+
+// stepsOf finds the commands and files of a page, and refuses commands that would not be run.
 func stepsOf(t *testing.T, page string) []step {
 	t.Helper()
 	var steps []step
-	var wait time.Duration
-	fence := ""
-	for i, line := range strings.Split(page, "\n") {
-		if info, isFence := strings.CutPrefix(line, "```"); isFence {
-			if fence != "" {
-				info = ""
+	for _, b := range blocksOf(page) {
+		switch {
+		case b.language == "console":
+			steps = append(steps, b.commands(t)...)
+		case b.file != "":
+			steps = append(steps, step{line: b.line, file: b.file, program: b.isShell(), output: b.lines})
+		case b.isShell():
+			t.Errorf("line %d: commands in a %s block are never run: make it a console block, or name its file", b.line, b.language)
+		default:
+			for i, line := range b.lines {
+				if onlyRead.MatchString(line) {
+					t.Errorf("line %d: a command outside of a console block is never run", b.line+i)
+				}
 			}
-			fence = info
-			continue
 		}
+	}
+	for i, s := range steps {
+		used := func(later step) bool { return strings.Contains(later.command, s.file) }
+		read := isWorkflow(s.file) || isUnit(s.file) || strings.HasPrefix(s.file, ".config/keyctl/") // without being named
+		if s.file != "" && !read && !slices.ContainsFunc(steps[i:], used) {
+			t.Errorf("line %d: no command uses the file %s", s.line, s.file)
+		}
+	}
+	return steps
+}
+
+func (b block) isShell() bool {
+	return slices.Contains([]string{"sh", "bash", "shell", "zsh", "shell-session", "powershell"}, b.language)
+}
+
+// commands are those of a console block.
+func (b block) commands(t *testing.T) (steps []step) {
+	t.Helper()
+	var wait time.Duration
+	for i, line := range b.lines {
 		command, isCommand := strings.CutPrefix(line, "$ ")
 		switch {
-		case isCommand && fence != "console":
-			t.Errorf("line %d: a command outside of a console block is never run", i+1)
-		case fence != "console":
 		case isCommand:
-			s := step{line: i + 1, command: command, wait: wait}
+			s := step{line: b.line + i, command: command, wait: wait, terminal: b.file == "terminal"}
 			if m := exitMark.FindStringSubmatch(command); m != nil {
 				s.exit, _ = strconv.Atoi(m[1])
 			}
@@ -94,14 +174,14 @@ func stepsOf(t *testing.T, page string) []step {
 		case waitMark.MatchString(line):
 			wait += waiting(line)
 		case len(steps) == 0:
-			t.Errorf("line %d: output before the first command", i+1)
+			t.Errorf("line %d: output before the first command", b.line+i)
 		default:
 			last := &steps[len(steps)-1]
 			last.output = append(last.output, line)
 		}
 	}
-	if len(steps) == 0 && strings.Contains(page, "```console") {
-		t.Error("a console block without a command")
+	if len(steps) == 0 {
+		t.Errorf("line %d: a console block without a command", b.line)
 	}
 	return steps
 }
@@ -114,13 +194,13 @@ func waiting(line string) time.Duration {
 
 // reader is somebody who follows a page.
 type reader struct {
-	t      *testing.T
-	home   string // and where the commands run
-	root   string // of the repository, where make and go run
-	user   string
-	now    time.Time
-	seed   string // of the authenticator, once enrolled
-	goVars []string
+	t    *testing.T
+	home string // and where the commands run
+	root string // of the repository, where make and go run
+	user string
+	now  time.Time
+	seed string   // of the authenticator, once enrolled
+	env  []string // what else its commands find in the environment
 }
 
 func newReader(t *testing.T) *reader {
@@ -139,9 +219,18 @@ func newReader(t *testing.T) *reader {
 		t.Fatal(err)
 	}
 	for i, value := range strings.Fields(string(out)) {
-		r.goVars = append(r.goVars, []string{"GOCACHE=", "GOMODCACHE="}[i]+value)
+		r.env = append(r.env, []string{"GOCACHE=", "GOMODCACHE="}[i]+value)
 	}
 	return r
+}
+
+// environ is the environment of the reader's commands, with nothing of the caller's in it. Programs that Debian does not
+// have, or that need a cluster or a whole machine, have a stand-in that comes first in PATH.
+func (r *reader) environ() []string {
+	return append([]string{
+		"HOME=" + r.home, "USER=" + r.user, "LC_ALL=C.UTF-8", keyringtest.Nowhere, clockVar + "=" + r.now.Format(time.RFC3339Nano),
+		"PATH=" + filepath.Join(r.root, "cmd", "testdata", "standin") + string(filepath.ListSeparator) + os.Getenv("PATH"),
+	}, r.env...)
 }
 
 // follow runs one command and compares.
@@ -157,24 +246,26 @@ func (r *reader) follow(s step) {
 	}
 	shell := exec.CommandContext(r.t.Context(), "sh", "-c", command)
 	shell.Dir = dir
-	shell.Env = append([]string{
-		"HOME=" + r.home, "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", keyringtest.Nowhere, clockVar + "=" + r.now.Format(time.RFC3339Nano),
-	}, r.goVars...)
-	out, err := shell.CombinedOutput()
-	if shell.ProcessState == nil {
-		r.t.Fatal(err)
+	shell.Env = r.environ()
+	var out string
+	if s.terminal {
+		out = onTerminal(r, shell, s.output)
+	} else {
+		printed, err := shell.CombinedOutput()
+		if shell.ProcessState == nil {
+			r.t.Fatal(err)
+		}
+		out = string(printed)
 	}
 	if status := shell.ProcessState.ExitCode(); status != s.exit {
 		r.t.Fatalf("line %d: %s: exit status %d, want %d\n%s", s.line, command, status, s.exit, out)
 	}
-	if m := seedShown.FindSubmatch(out); m != nil {
-		r.seed = string(m[1])
-	}
+	r.learnSeed(out)
 	if len(s.output) == 0 {
 		return
 	}
 	shown := r.comparable(strings.Join(s.output, "\n"))
-	got := matched(shown, r.comparable(string(out)))
+	got := matched(shown, r.comparable(out))
 	if diff := cmp.Diff(shown, got); diff != "" {
 		r.t.Errorf("line %d: %s: the page shows something else (-shown +printed):\n%s", s.line, command, diff)
 	}
@@ -185,22 +276,34 @@ var (
 	codeFlag  = regexp.MustCompile(`--otp \d{6}`)
 )
 
-// withCode puts the authenticator's code of the moment in the place of the one that a page shows.
-func (r *reader) withCode(command string) string {
-	r.t.Helper()
-	if !codeFlag.MatchString(command) {
-		return command
+// learnSeed keeps the seed of the authenticator, if it was just shown.
+func (r *reader) learnSeed(output string) {
+	if m := seedShown.FindStringSubmatch(output); m != nil {
+		r.seed = m[1]
 	}
+}
+
+// codeAfter is the code that the authenticator shows some steps after the present one.
+func (r *reader) codeAfter(steps int) string {
+	r.t.Helper()
 	raw, err := base32.StdEncoding.DecodeString(r.seed)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	seed, err := access.SeedFromBytes(raw)
 	if err != nil {
-		r.t.Fatalf("%s: there is no authenticator on this page yet: %v", command, err)
+		r.t.Fatalf("there is no authenticator on this page yet: %v", err)
 	}
-	code := access.CodeAt(seed, access.StepAt(r.now))
-	return codeFlag.ReplaceAllString(command, "--otp "+code.Reveal())
+	return access.CodeAt(seed, access.StepAt(r.now)+int64(steps)).Reveal()
+}
+
+// withCode puts the authenticator's code of the moment in the place of the one that a page shows.
+func (r *reader) withCode(command string) string {
+	r.t.Helper()
+	if !codeFlag.MatchString(command) {
+		return command
+	}
+	return codeFlag.ReplaceAllString(command, "--otp "+r.codeAfter(0))
 }
 
 // forms are what differs from run to run, and how it is compared.
@@ -208,11 +311,12 @@ var forms = []struct {
 	form *regexp.Regexp
 	as   string
 }{
-	{regexp.MustCompile(`\bKC[0-9A-Za-z]{22}\b`), "KC-ID"},
-	{regexp.MustCompile(`\b(key|st|op|ds|pk)_[0-9A-Za-z]{22}\b`), "$1-ID"},
+	{regexp.MustCompile(`\bKC(…|[0-9A-Za-z]{22}\b)`), "KC-ID"},
+	{regexp.MustCompile(`\b(key|st|op|ds|pk)_(…|[0-9A-Za-z]{22}\b)`), "$1-ID"},
 	{regexp.MustCompile(`\b(kcs|kcx|kcm)_(…|[0-9A-Za-z]{49})`), "$1_SECRET"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b|\b[0-9a-f]{6,8}…`), "HASH"},
 	{regexp.MustCompile(`\b[A-Z2-7]{32}\b`), "…"}, // a seed
+	{regexp.MustCompile(`(s left\): )\d{6}\b`), "${1}CODE"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
 
@@ -251,6 +355,80 @@ func matched(shown, printed []string) []string {
 		}
 	}
 	return append(result, printed...)
+}
+
+// asHelp stands before keyctl in PATH and asks it for help with whatever it was to do, which reads the flags and their
+// values and then does nothing.
+const asHelp = `#!/bin/sh
+for word; do
+	shift
+	if [ "$word" = -- ] && [ -z "$asked" ]; then
+		set -- "$@" --help
+		asked=1
+	fi
+	set -- "$@" "$word"
+done
+[ -n "$asked" ] || set -- "$@" --help
+echo "$*" >>"$SEEN"
+help=$("$KEYCTL" "$@" 2>>"$FAILURES") || echo "  by: keyctl $*" >>"$FAILURES"
+case $help in
+*'[command]'*) echo "no such command: keyctl $*" >>"$FAILURES" ;;
+esac
+`
+
+// TestExamples makes sure that keyctl reads the examples in its help texts: their commands and flags are there, and the
+// flags take these values. What they do needs a world that each example would have to make first.
+func TestExamples(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		leaveOut(t, err.Error())
+	}
+	keyctl, err := exec.LookPath("keyctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(filepath.Join("..", "docs", "reference", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples []string
+	for _, path := range pages {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, after, ok := strings.Cut(string(page), "### Examples\n\n```\n"); ok {
+			block, _, _ := strings.Cut(after, "```")
+			examples = append(examples, strings.Split(strings.TrimSpace(block), "\n")...)
+		}
+	}
+	dir := t.TempDir()
+	// PATH has nothing else: of other programs that examples use, none is run.
+	for name, script := range map[string]string{"keyctl": asHelp, "cat": "#!/bin/sh\necho content\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shell := exec.CommandContext(t.Context(), sh, "-c", strings.Join(examples, "\n"))
+	shell.Dir = dir
+	shell.Env = []string{"PATH=" + dir, "HOME=" + dir, "KEYCTL=" + keyctl, "SEEN=seen", "FAILURES=failures"}
+	out, _ := shell.CombinedOutput() // other programs are missed
+	failures, err := os.ReadFile(filepath.Join(dir, "failures"))
+	if len(failures) > 0 {
+		t.Errorf("keyctl does not read examples of its own help:\n%s", failures)
+	}
+	seen, readErr := os.ReadFile(filepath.Join(dir, "seen"))
+	if readErr != nil || err != nil {
+		t.Fatalf("%v, %v; the shell says:\n%s", readErr, err, out)
+	}
+	for _, line := range examples {
+		if n := strings.Count(line, "keyctl "); n == 0 {
+			t.Errorf("the example %q is none of keyctl", line)
+		}
+	}
+	if n := strings.Count(string(seen), "\n"); n < len(examples) {
+		t.Errorf("%d of %d examples were read; the shell says:\n%s", n, len(examples), out)
+	}
 }
 
 // TestRuleTable makes sure that docs/security.md explains every rule that a comment or a test of this repository names.

@@ -4,6 +4,7 @@ package cmd_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -47,53 +48,91 @@ func dialogue(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LANG", clockVar, sessionVar} {
 		program.Env = append(program.Env, name+"="+ts.Getenv(name))
 	}
-	terminal, err := pty.StartWithSize(program, &pty.Winsize{Rows: 24, Cols: 160})
+	c, err := converse(program, 160)
 	ts.Check(err)
-	defer terminal.Close()
-	chunks := make(chan string)
+	defer c.terminal.Close()
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		verb, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if verb == ">" {
+			ts.Check(c.say(withCodes(ts, text, c.screen)))
+			continue
+		}
+		ts.Check(c.await(regexp.MustCompile(regexp.QuoteMeta(text))))
+	}
+	got, err := c.end()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("screen"), []byte(c.screen), 0o600))
+	if got != want {
+		ts.Fatalf("exit status %d, want %d; the screen shows:\n%s", got, want, c.screen)
+	}
+}
+
+// conversation is a program on a terminal of its own, and somebody who reads there and answers.
+type conversation struct {
+	program  *exec.Cmd
+	terminal *os.File
+	chunks   chan string
+	screen   string // all that was shown; \r\n is \n once the conversation has ended
+	seen     int    // how much of it was waited for
+}
+
+// converse starts a program on a terminal of so many columns.
+func converse(program *exec.Cmd, columns uint16) (*conversation, error) {
+	terminal, err := pty.StartWithSize(program, &pty.Winsize{Rows: 24, Cols: columns})
+	if err != nil {
+		return nil, err
+	}
+	c := &conversation{program: program, terminal: terminal, chunks: make(chan string)}
 	go func() {
-		defer close(chunks)
+		defer close(c.chunks)
 		for {
 			buffer := make([]byte, 4096)
 			n, err := terminal.Read(buffer)
-			chunks <- string(buffer[:n])
+			c.chunks <- string(buffer[:n])
 			if err != nil {
 				return // EIO, once the program has closed its end
 			}
 		}
 	}()
-	screen, seen := "", 0
-	for line := range strings.Lines(ts.ReadFile(args[1])) {
-		verb, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if verb == ">" {
-			_, err := io.WriteString(terminal, withCodes(ts, text, screen)+"\n")
-			ts.Check(err)
-			continue
+	return c, nil
+}
+
+// await waits until the screen shows something below what was waited for before.
+func (c *conversation) await(text *regexp.Regexp) error {
+	for timeout := time.After(patience); ; {
+		if at := text.FindStringIndex(c.screen[c.seen:]); at != nil {
+			c.seen += at[1]
+			return nil
 		}
-		for timeout := time.After(patience); !strings.Contains(screen[seen:], text); {
-			select {
-			case chunk, more := <-chunks:
-				if screen += chunk; !more {
-					ts.Fatalf("%s ended before it said %q; the screen shows:\n%s", args[2], text, screen)
-				}
-			case <-timeout:
-				_ = program.Process.Kill()
-				ts.Fatalf("the screen does not show %q but:\n%s", text, screen)
+		select {
+		case chunk, more := <-c.chunks:
+			if c.screen += chunk; !more {
+				return fmt.Errorf("%s ended before it said %q; the screen shows:\n%s", c.program, text, c.screen)
 			}
+		case <-timeout:
+			_ = c.program.Process.Kill()
+			return fmt.Errorf("the screen does not show %q but:\n%s", text, c.screen)
 		}
-		seen += strings.Index(screen[seen:], text) + len(text)
 	}
-	for chunk := range chunks {
-		screen += chunk
+}
+
+// say types a line.
+func (c *conversation) say(line string) error {
+	_, err := io.WriteString(c.terminal, line+"\n")
+	return err
+}
+
+// end reads the rest and returns the program's exit status.
+func (c *conversation) end() (status int, err error) {
+	for chunk := range c.chunks {
+		c.screen += chunk
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("screen"), []byte(strings.ReplaceAll(screen, "\r\n", "\n")), 0o600))
+	c.screen = strings.ReplaceAll(c.screen, "\r\n", "\n")
 	var failed *exec.ExitError
-	if err := program.Wait(); err != nil && !errors.As(err, &failed) {
-		ts.Fatalf("%v", err)
+	if err := c.program.Wait(); err != nil && !errors.As(err, &failed) {
+		return 0, err
 	}
-	if got := program.ProcessState.ExitCode(); got != want {
-		ts.Fatalf("exit status %d, want %d; the screen shows:\n%s", got, want, screen)
-	}
+	return c.program.ProcessState.ExitCode(), nil
 }
 
 // sessionVar tells programs where the D-Bus session is.
