@@ -23,7 +23,7 @@ import (
 
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
-	"keyctl/internal/desktop"
+	"keyctl/internal/desktoptest"
 	"keyctl/internal/process"
 	"keyctl/internal/term"
 )
@@ -83,7 +83,7 @@ func must(err error) {
 }
 
 // delivery prepares DeliverMain with a credential that was handed out into a file, on a desktop.
-func (w *world) delivery(d *desktop.Desktop, kind, file string, steps ...string) *exec.Cmd {
+func (w *world) delivery(d *desktoptest.Desktop, kind, file string, steps ...string) *exec.Cmd {
 	w.t.Helper()
 	path, err := exec.LookPath("deliver")
 	if err != nil {
@@ -98,7 +98,7 @@ func (w *world) delivery(d *desktop.Desktop, kind, file string, steps ...string)
 func steps(names ...string) string { return strings.Join(names, " <nil>\n") + " <nil>\n" }
 
 // clearing prepares the command that clears the clipboard, as the sink starts it.
-func (w *world) clearing(d *desktop.Desktop, text string, wait time.Duration) *exec.Cmd {
+func (w *world) clearing(d *desktoptest.Desktop, text string, wait time.Duration) *exec.Cmd {
 	w.t.Helper()
 	mark, err := term.NewClipMark(rand.Reader, credential.NewSecret(text))
 	if err != nil {
@@ -111,7 +111,7 @@ func (w *world) clearing(d *desktop.Desktop, text string, wait time.Duration) *e
 
 // R30: from the command that fills the clipboard to its clearing, 45 seconds after, when that command is long gone.
 func TestR30_ClipboardIsCleared(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	d.Copy("xclip", "from before")
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	text := w.read(w.path("web-01.env"))
@@ -174,7 +174,7 @@ func exists(path string) bool {
 
 // What clears the clipboard leaves alone what somebody else put there, and comes early when it is asked to end.
 func TestR30_ClipboardClear(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	const text = "export TEST_SECRET='canary'\n"
 	for _, tt := range []struct{ held, marked, want string }{
 		{text, text, ""},
@@ -257,14 +257,14 @@ func TestClipboardClearRefuses(t *testing.T) {
 // R30: the programs that reach the clipboard are given what belongs there on their standard input, and find no secret in
 // their arguments and their environment, whatever keyctl was given in its own.
 func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	text := w.read(w.path("web-01.env"))
 	c := newCanaries(t)
 	c.addCredential(text)
 	c.addMasterKey(w.read(w.masterKey()))
 	master := strings.TrimSpace(w.read(w.masterKey()))
-	desktop.Script(t, w.path("tmp"), "xclip", `{ echo "called: $*"; env; } >>`+w.path("record")+"\nexec "+desktop.Tool(t, "xclip")+` "$@"`)
+	desktoptest.Script(t, w.path("tmp"), "xclip", `{ echo "called: $*"; env; } >>`+w.path("record")+"\nexec "+desktoptest.Tool(t, "xclip")+` "$@"`)
 	w.env = append(w.env, "PATH="+w.path("tmp")+":"+os.Getenv("PATH"), "KEPT=kept", "OTHER_NAME="+master)
 	for _, name := range config.SecretVariables() {
 		w.env = append(w.env, name+"="+master)
@@ -304,7 +304,7 @@ func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
 
 // A delivery that comes to nothing takes the credential back from the clipboard at once, and nothing else.
 func TestR30_ClipboardAbort(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	for _, meanwhile := range []string{"", "of the user's"} {
 		d.Copy("xclip", "from before")
@@ -352,7 +352,7 @@ func TestR30_ClipboardAbort(t *testing.T) {
 
 // Where nothing can be started that clears the clipboard, the credential is there all the same, and that is said.
 func TestClipboardWithoutClearing(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	d.Copy("xclip", "from before")
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	c := w.delivery(d, "copy", "web-01.env", "wait", "fill", "notice", "finish")
@@ -396,15 +396,15 @@ func TestClipboardWithoutClearing(t *testing.T) {
 
 // A clipboard that takes nothing fails the delivery, in words that do not tell the credential.
 func TestR30_ClipboardFails(t *testing.T) {
-	d, w := desktop.X11(t), newWorld(t)
+	d, w := desktoptest.X11(t), newWorld(t)
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	c := newCanaries(t)
 	c.addCredential(w.read(w.path("web-01.env")))
-	r := w.finish(w.delivery(desktop.None(t), "copy", "web-01.env", "prepare"))
+	r := w.finish(w.delivery(desktoptest.None(t), "copy", "web-01.env", "prepare"))
 	if r.out != "prepare there is no clipboard: neither DISPLAY nor WAYLAND_DISPLAY is set\n" {
 		t.Errorf("delivery without a display = %q, %q", r.out, r.err)
 	}
-	desktop.Script(t, w.path("tmp"), "xclip", "cat; kill -9 $$")
+	desktoptest.Script(t, w.path("tmp"), "xclip", "cat; kill -9 $$")
 	w.env = append(w.env, "PATH="+w.path("tmp")+":"+os.Getenv("PATH"))
 	r = w.finish(w.delivery(d, "copy", "web-01.env", "prepare", "fill", "abort"))
 	if want := steps("prepare") + "fill the clipboard could not be written: signal: killed\n" + steps("abort"); r.out != want || r.err != "" {
@@ -418,7 +418,7 @@ func TestTerminalClipboard(t *testing.T) {
 	w := newWorld(t)
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
 	w.env = append(w.env, "TERM=xterm")
-	c := w.delivery(desktop.None(t), "osc52", "web-01.env", "prepare", "fill", "abort", "finish", "notice")
+	c := w.delivery(desktoptest.None(t), "osc52", "web-01.env", "prepare", "fill", "abort", "finish", "notice")
 	terminal, err := pty.Start(c)
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"keyctl/internal/desktop"
+	"keyctl/internal/desktoptest"
 	"keyctl/internal/fault"
 )
 
@@ -19,7 +19,7 @@ import (
 const clipText = "export TEST_ID='KC'\nexport TEST_SECRET='canary \"$&\\é'\n\n"
 
 // clipboardProcess prepares clipboardChild in an environment that has a PATH, a home, a desktop, and nothing else.
-func clipboardProcess(d *desktop.Desktop, path, input, verb string, args ...string) *exec.Cmd {
+func clipboardProcess(d *desktoptest.Desktop, path, input, verb string, args ...string) *exec.Cmd {
 	c := exec.Command(os.Args[0], append([]string{verb}, args...)...)
 	c.Env = d.Environ([]string{childMode + "=clipboard", "PATH=" + path, "HOME=" + path})
 	c.Stdin = strings.NewReader(input)
@@ -51,17 +51,17 @@ func outputOf(t *testing.T, c *exec.Cmd) string {
 func TestR30_Clipboard(t *testing.T) {
 	for _, tt := range []struct {
 		tools   []string // that there are
-		desktop func(testing.TB) *desktop.Desktop
+		desktop func(testing.TB) *desktoptest.Desktop
 		copies  string // some other program
 		pastes  string // and another
 	}{
-		{[]string{"xclip"}, desktop.X11, "xclip", "xsel"},
-		{[]string{"xsel"}, desktop.X11, "xclip", "xclip"},
-		{[]string{"wl-copy", "wl-paste", "cat", "rm"}, desktop.Wayland, "wl-copy", "wl-paste"},
+		{[]string{"xclip"}, desktoptest.X11, "xclip", "xsel"},
+		{[]string{"xsel"}, desktoptest.X11, "xclip", "xclip"},
+		{[]string{"wl-copy", "wl-paste", "cat", "rm"}, desktoptest.Wayland, "wl-copy", "wl-paste"},
 	} {
 		t.Run(tt.tools[0], func(t *testing.T) {
 			t.Parallel()
-			path := desktop.Path(t, tt.tools...) // outlives the desktop, with which the tools clean up
+			path := desktoptest.Path(t, tt.tools...) // outlives the desktop, with which the tools clean up
 			d := tt.desktop(t)
 			use := func(input, verb string, args ...string) string {
 				t.Helper()
@@ -98,13 +98,13 @@ func TestR30_Clipboard(t *testing.T) {
 func TestR30_ClipboardOfWindows(t *testing.T) {
 	path := t.TempDir()
 	held := filepath.Join(path, "held")
-	desktop.Script(t, path, "clip.exe", "/bin/cat >"+held)
-	desktop.Script(t, path, "powershell.exe", "/bin/sed 's/$/\r/' "+held+"; printf '\\r\\n'")
-	mark := useClipboard(t, clipboardProcess(desktop.None(t), path, clipText, "copy"))
+	desktoptest.Script(t, path, "clip.exe", "/bin/cat >"+held)
+	desktoptest.Script(t, path, "powershell.exe", "/bin/sed 's/$/\r/' "+held+"; printf '\\r\\n'")
+	mark := useClipboard(t, clipboardProcess(desktoptest.None(t), path, clipText, "copy"))
 	if got, err := os.ReadFile(held); err != nil || string(got) != clipText {
 		t.Errorf("clip.exe was given %q, %v, want %q", got, err, clipText)
 	}
-	useClipboard(t, clipboardProcess(desktop.None(t), path, "", "clear", mark))
+	useClipboard(t, clipboardProcess(desktoptest.None(t), path, "", "clear", mark))
 	if got, err := os.ReadFile(held); err != nil || len(got) > 0 {
 		t.Errorf("after clearing the clipboard holds %q, %v, want nothing", got, err)
 	}
@@ -137,7 +137,7 @@ func TestR30_ClipboardToolFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			d, path := desktop.X11(t), t.TempDir()
+			d, path := desktoptest.X11(t), t.TempDir()
 			d.Copy("xclip", "something else")
 			var args []string
 			if tt.verb == "clear" {
@@ -149,7 +149,7 @@ func TestR30_ClipboardToolFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer os.Remove(hanging) // ends what hangs
-			desktop.Script(t, path, "xclip", strings.NewReplacer("XCLIP", desktop.Tool(t, "xclip"), "HANGING", hanging).Replace(tt.script))
+			desktoptest.Script(t, path, "xclip", strings.NewReplacer("XCLIP", desktoptest.Tool(t, "xclip"), "HANGING", hanging).Replace(tt.script))
 			input := clipText
 			if tt.name == "does not read" {
 				input = strings.Repeat(clipText, 4000) // more than a pipe takes
@@ -173,7 +173,7 @@ func TestR30_ClipboardToolFails(t *testing.T) {
 func TestR30_CheckClipboard(t *testing.T) {
 	none, x11 := t.TempDir(), t.TempDir()
 	for _, name := range []string{"xclip", "xsel"} {
-		desktop.Script(t, x11, name, "exit 1")
+		desktoptest.Script(t, x11, name, "exit 1")
 	}
 	wayland, termux, windows, half := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	for name, dirs := range map[string][]string{
@@ -181,7 +181,7 @@ func TestR30_CheckClipboard(t *testing.T) {
 		"clip.exe": {windows}, "powershell.exe": {windows},
 	} {
 		for _, dir := range dirs {
-			desktop.Script(t, dir, name, "exit 1")
+			desktoptest.Script(t, dir, name, "exit 1")
 		}
 	}
 	const noDisplay = "there is no clipboard: neither DISPLAY nor WAYLAND_DISPLAY is set"
@@ -224,7 +224,7 @@ func TestR30_CheckClipboard(t *testing.T) {
 		})
 	}
 	// The check says yes exactly where there is something to use.
-	got := outputOf(t, clipboardProcess(desktop.None(t), none, clipText, "copy"))
+	got := outputOf(t, clipboardProcess(desktoptest.None(t), none, clipText, "copy"))
 	if !strings.HasPrefix(got, "unavailable: ") {
 		t.Errorf("copying with nothing installed = %s", got)
 	}

@@ -1,10 +1,10 @@
 //go:build unix
 
-// Package desktop brings up desktops for tests: real display servers without a screen, each with a clipboard of its own
+// Package desktoptest brings up desktops for tests: real display servers without a screen, each with a clipboard of its own
 // that no other program uses. They end with the test, or with the process that runs it, whatever ends that.
 //
 // Where a display server or a clipboard tool is missing, the test is skipped with the reason; with CI=true it fails.
-package desktop
+package desktoptest
 
 import (
 	"bufio"
