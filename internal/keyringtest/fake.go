@@ -5,6 +5,7 @@ package keyringtest
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -16,6 +17,9 @@ type Fake struct {
 	Stubborn   bool                      // items are not removed, though it says so
 	Unanswered bool                      // unlocking needs a dialog that nobody answers
 	Nonsense   bool                      // properties are of the wrong type
+	Empty      bool                      // it has no collection after all
+
+	unlocks atomic.Int64
 
 	mu    sync.Mutex
 	conn  *dbus.Conn
@@ -37,7 +41,7 @@ type secret struct {
 }
 
 const (
-	noPrompt  = dbus.ObjectPath("/")
+	none      = dbus.ObjectPath("/") // no such object
 	promptAt  = servicePath + "/prompt/1"
 	sessionAt = servicePath + "/session/1"
 )
@@ -58,6 +62,7 @@ func (f *Fake) Serve(tb testing.TB, s *Session) {
 	}{
 		{fakeService{f}, servicePath, "org.freedesktop.Secret.Service"},
 		{fakeProperties{f}, servicePath, "org.freedesktop.DBus.Properties"},
+		{fakeProperties{f}, loginPath, "org.freedesktop.DBus.Properties"},
 		{fakeCollection{f}, loginPath, "org.freedesktop.Secret.Collection"},
 		{fakeSession{}, sessionAt, "org.freedesktop.Secret.Session"},
 		{fakePrompt{}, promptAt, "org.freedesktop.Secret.Prompt"},
@@ -82,24 +87,40 @@ func (f *Fake) Values() (values []string) {
 	return values
 }
 
+// Unlocks tells how often somebody wanted the collection unlocked.
+func (f *Fake) Unlocks() int { return int(f.unlocks.Load()) }
+
 type fakeService struct{ *Fake }
+
+func (f fakeService) ReadAlias(string) (dbus.ObjectPath, *dbus.Error) {
+	if f.Empty {
+		return none, nil
+	}
+	return loginPath, nil
+}
 
 func (f fakeService) OpenSession(string, dbus.Variant) (dbus.Variant, dbus.ObjectPath, *dbus.Error) {
 	return dbus.MakeVariant(""), sessionAt, nil
 }
 
 func (f fakeService) Unlock(objects []dbus.ObjectPath) ([]dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
+	f.unlocks.Add(1)
 	if f.Unanswered {
 		return []dbus.ObjectPath{}, promptAt, nil
 	}
-	return objects, noPrompt, nil
+	return objects, none, nil
 }
 
 type fakeProperties struct{ *Fake }
 
-func (f fakeProperties) Get(string, string) (dbus.Variant, *dbus.Error) {
-	if f.Nonsense {
+func (f fakeProperties) Get(_, name string) (dbus.Variant, *dbus.Error) {
+	switch {
+	case f.Nonsense:
 		return dbus.MakeVariant("nothing of the kind"), nil
+	case name == "Locked":
+		return dbus.MakeVariant(f.Unanswered), nil
+	case f.Empty:
+		return dbus.MakeVariant([]dbus.ObjectPath{}), nil
 	}
 	return dbus.MakeVariant([]dbus.ObjectPath{loginPath}), nil
 }
@@ -130,13 +151,13 @@ func (f fakeCollection) CreateItem(properties map[string]dbus.Variant, s secret,
 	}
 	value := f.Keep(s.Value)
 	if value == nil {
-		return path, noPrompt, nil
+		return path, none, nil
 	}
 	f.items[path] = &item{attributes, value}
 	if err := f.conn.Export(fakeItem{f.Fake, path}, path, "org.freedesktop.Secret.Item"); err != nil {
-		return noPrompt, noPrompt, dbus.MakeFailedError(err)
+		return none, none, dbus.MakeFailedError(err)
 	}
-	return path, noPrompt, nil
+	return path, none, nil
 }
 
 // has reports whether an item has all the attributes that are wanted.
@@ -170,7 +191,7 @@ func (f fakeItem) Delete() (dbus.ObjectPath, *dbus.Error) {
 	if !f.Stubborn {
 		delete(f.items, f.path)
 	}
-	return noPrompt, nil
+	return none, nil
 }
 
 type fakeSession struct{}

@@ -48,12 +48,14 @@ kill $pids
 wait
 `
 
-// busConfig is a bus that starts nothing by itself: what is installed on the machine stays out of the tests.
+// busConfig is a bus that starts nothing by itself but what StartOnDemand says: what is installed on the machine stays out
+// of the tests.
 const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>session</type>
   <listen>unix:path=%s</listen>
   <auth>EXTERNAL</auth>
+  <servicedir>%s</servicedir>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/>
     <allow eavesdrop="true"/>
@@ -134,12 +136,12 @@ func Start(keyring bool) (*Session, error) {
 
 // launch starts the daemons.
 func (s *Session) launch(keyring bool) error {
-	for _, name := range []string{"run", "data", "cache", "config"} {
+	for _, name := range []string{"run", "data", "cache", "config", "services"} {
 		if err := os.Mkdir(filepath.Join(s.dir, name), 0o700); err != nil {
 			return err
 		}
 	}
-	config := fmt.Sprintf(busConfig, filepath.Join(s.dir, "bus"))
+	config := fmt.Sprintf(busConfig, filepath.Join(s.dir, "bus"), filepath.Join(s.dir, "services"))
 	if err := os.WriteFile(filepath.Join(s.dir, "bus.conf"), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -188,6 +190,20 @@ func Use(tb testing.TB, env string) {
 			conn.Close()
 		}
 	})
+}
+
+// StartOnDemand makes a session without a keyring run a program when somebody asks for one.
+func (s *Session) StartOnDemand(program string) error {
+	service := fmt.Sprintf("[D-BUS Service]\nName=%s\nExec=%s\n", serviceName, program)
+	if err := os.WriteFile(filepath.Join(s.dir, "services", serviceName+".service"), []byte(service), 0o600); err != nil {
+		return err
+	}
+	conn, err := dbus.Connect(s.Address())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.BusObject().Call("org.freedesktop.DBus.ReloadConfig", 0).Err
 }
 
 // answers reports why the bus does not answer.

@@ -75,13 +75,26 @@ func Open(person bool) Ring {
 // stores nothing. Else it is fault.Unavailable, and of all operations so is everything that is said about the keyring
 // itself: no service, locked, no answer in time.
 func (r Ring) Check(ctx context.Context) error {
-	return r.operation(ctx, Credential, func(ctx context.Context) error {
-		_, err := get(ctx, Credential, "?") // which is no name, so there is no such item
-		if errors.Is(err, keyring.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
+	return r.operation(ctx, Credential, readNothing)
+}
+
+// readNothing asks for an item that there is not, as "?" is no name.
+func readNothing(ctx context.Context) error {
+	_, err := get(ctx, Credential, "?")
+	if errors.Is(err, keyring.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// ErrLocked is the cause of what Look returns of a keyring that somebody only has to unlock.
+var ErrLocked = errors.New("the keyring is locked")
+
+// Look is Check for those who only look: no dialog opens, nothing is unlocked, and a keyring that the session starts on
+// demand is not started. Where it cannot be used as it is, that is fault.Unavailable, with a hint for what kind is kept
+// in it. On macOS and Windows it does not tell whether the keyring is locked.
+func (r Ring) Look(ctx context.Context, kind Kind) error {
+	return r.operation(ctx, kind, look)
 }
 
 // Load returns an item. fault.NotFound: there is none of that name.

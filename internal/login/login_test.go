@@ -142,10 +142,74 @@ func TestLongestItemOnMacOS(t *testing.T) {
 	}
 }
 
+// Look tells what there is, also the second time: it unlocks nothing.
+func TestR30_Look(t *testing.T) {
+	s, ring := onRing(t)
+	if err := ring.Look(t.Context(), Credential); err != nil {
+		t.Errorf("Look at an unlocked keyring = %v", err)
+	}
+	if err := s.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []Kind{Credential, MasterKey} {
+		err := ring.Look(t.Context(), kind)
+		f := fault.From(err)
+		if !fault.Is(err, fault.Unavailable) || !errors.Is(err, ErrLocked) || !strings.Contains(f.Message, "the keyring is locked") || !strings.Contains(f.Hint, kind.instead()) {
+			t.Errorf("Look at a locked keyring = %v, want unavailable because of ErrLocked", err)
+		}
+	}
+}
+
+// Where a dialog would open, Look does not wait for the end of one.
+func TestR30_LookOpensNoDialog(t *testing.T) {
+	fake := &keyringtest.Fake{Unanswered: true}
+	ring := onFake(t, fake)
+	if err := ring.Look(t.Context(), Credential); !errors.Is(err, ErrLocked) {
+		t.Errorf("Look = %v, want ErrLocked", err)
+	}
+	if n := fake.Unlocks(); n != 0 {
+		t.Errorf("it was asked %d times to unlock", n)
+	}
+	ring.wait = 100 * time.Millisecond
+	if err := ring.Check(t.Context()); errors.Is(err, ErrLocked) || fake.Unlocks() == 0 {
+		t.Errorf("Check = %v after %d requests to unlock: the test proves nothing", err, fake.Unlocks())
+	}
+}
+
+func TestR30_LookStartsNothing(t *testing.T) {
+	s, started := keyringtest.NewWithout(t), t.TempDir()+"/started"
+	keyringtest.Use(t, s.Env())
+	program := t.TempDir() + "/keyring"
+	writeProgram(t, program, "#!/bin/sh\ntouch "+started+"\nexit 1\n")
+	if err := s.StartOnDemand(program); err != nil {
+		t.Fatal(err)
+	}
+	if err := patient.Look(t.Context(), Credential); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "does not run yet") {
+		t.Errorf("Look = %v, want ErrLocked", err)
+	}
+	if exists(started) {
+		t.Error("the service was started")
+	}
+	if err := patient.Check(t.Context()); !fault.Is(err, fault.Unavailable) || !exists(started) {
+		t.Errorf("Check = %v, and started the service: %v: the test proves nothing", err, exists(started))
+	}
+}
+
+// A keyring without a collection has nothing that could be unlocked: a dialog would make one.
+func TestR30_LookWithoutCollection(t *testing.T) {
+	ring := onFake(t, &keyringtest.Fake{Empty: true})
+	if err := ring.Look(t.Context(), Credential); !errors.Is(err, ErrLocked) {
+		t.Errorf("Look = %v, want ErrLocked", err)
+	}
+}
+
 // every runs each operation and hands the errors to check.
 func every(t *testing.T, ring Ring, check func(operation string, err error)) {
 	t.Helper()
 	check("Check", ring.Check(t.Context()))
+	if !strings.Contains(t.Name(), "dialog") { // which Look does not wait for
+		check("Look", ring.Look(t.Context(), Credential))
+	}
 	check("Store", ring.Store(t.Context(), Credential, "web-01", secretOf("kept")))
 	_, err := ring.Load(t.Context(), Credential, "web-01")
 	check("Load", err)

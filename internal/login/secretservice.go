@@ -3,8 +3,10 @@
 package login
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -12,6 +14,16 @@ import (
 
 // errNoBus says that there is no D-Bus session.
 var errNoBus = errors.New("no D-Bus session")
+
+// errAsleep says that nobody has asked the keyring for anything in this session, so that it does not run yet.
+var errAsleep = fmt.Errorf("%w: it does not run yet", ErrLocked)
+
+// The Secret Service on the bus, and the collection in it that go-keyring prefers.
+const (
+	secretsName = "org.freedesktop.secrets"
+	secretsPath = dbus.ObjectPath("/org/freedesktop/secrets")
+	loginPath   = secretsPath + "/collection/login"
+)
 
 // reach makes sure that there is a D-Bus session to look for the keyring on. Without this look go-keyring would run
 // dbus-launch where that is installed: a new session with a locked keyring of its own, which stays behind for good.
@@ -21,6 +33,78 @@ func reach() error {
 		return fmt.Errorf("%w: %w", errNoBus, err)
 	}
 	return conn.Close()
+}
+
+// look reads what the service tells of the collection that go-keyring uses.
+func look(ctx context.Context) error {
+	_, err := ask(ctx, func() (struct{}, error) { return struct{}{}, lookAtService(ctx) })
+	return err
+}
+
+func lookAtService(ctx context.Context) error {
+	conn, err := dbus.SessionBusPrivateNoAutoStartup()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoBus, err)
+	}
+	defer conn.Close()
+	if err := conn.Auth(nil); err != nil {
+		return err
+	}
+	if err := conn.Hello(); err != nil {
+		return err
+	}
+	var collections []dbus.ObjectPath
+	err = readProperty(ctx, conn, secretsPath, "Service", "Collections", &collections)
+	var named dbus.Error
+	if errors.As(err, &named) && isNobody(named.Name) && startsOnDemand(ctx, conn) {
+		return errAsleep
+	}
+	if err != nil {
+		return err
+	}
+	collection := loginPath
+	if !slices.Contains(collections, loginPath) {
+		const none = dbus.ObjectPath("/")
+		err := conn.Object(secretsName, secretsPath).
+			CallWithContext(ctx, "org.freedesktop.Secret.Service.ReadAlias", dbus.FlagNoAutoStart, "default").Store(&collection)
+		if err != nil {
+			return err
+		}
+		if collection == none {
+			return ErrLocked // its dialog makes one
+		}
+	}
+	var locked bool
+	if err := readProperty(ctx, conn, collection, "Collection", "Locked", &locked); err != nil {
+		return err
+	}
+	if locked {
+		return ErrLocked
+	}
+	return nil
+}
+
+// readProperty reads a property of an object of the service, which is not started for it.
+func readProperty[T any](ctx context.Context, conn *dbus.Conn, path dbus.ObjectPath, of, name string, value *T) error {
+	var property dbus.Variant
+	err := conn.Object(secretsName, path).
+		CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", dbus.FlagNoAutoStart, "org.freedesktop.Secret."+of, name).Store(&property)
+	if err != nil {
+		return err
+	}
+	got, ok := property.Value().(T)
+	if !ok {
+		return errGarbled
+	}
+	*value = got
+	return nil
+}
+
+// startsOnDemand reports whether the session starts the service when somebody asks it something.
+func startsOnDemand(ctx context.Context, conn *dbus.Conn) bool {
+	var names []string
+	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.ListActivatableNames", 0).Store(&names)
+	return err == nil && slices.Contains(names, secretsName)
 }
 
 // hintHeadless starts a keyring where no desktop does.
@@ -36,7 +120,10 @@ func reason(err error) (message, hint string) {
 		return "there is no keyring: no D-Bus session was found", hintHeadless
 	case errors.As(err, &named) && isNobody(named.Name):
 		return "there is no keyring: nothing on the D-Bus session offers the Secret Service", hintHeadless
-	case errors.As(err, &named) && named.Name == "org.freedesktop.Secret.Error.IsLocked",
+	case errors.Is(err, errAsleep):
+		return "the keyring does not run yet", "the session starts it when it is needed, and it may then have to be unlocked"
+	case errors.Is(err, ErrLocked),
+		errors.As(err, &named) && named.Name == "org.freedesktop.Secret.Error.IsLocked",
 		strings.HasPrefix(err.Error(), "failed to unlock correct collection"):
 		return "the keyring is locked, or there is none in use yet",
 			"unlock it: log in to the desktop, or pass its password to `gnome-keyring-daemon --unlock`"
