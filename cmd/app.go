@@ -39,10 +39,7 @@ type app struct {
 	local     *keys.Local
 
 	takeWarning func(message string) // in the place of saying it
-
-	// What doctor asks whether parts of the machine are there that not every machine has; nil: it does not ask.
-	checkKeyring   func(context.Context) error
-	checkClipboard func(context.Context) error
+	onlyLooks   bool                 // doctor: no dialog of the keyring's opens
 }
 
 func newApp(sys *System) *app { return &app{sys: sys, unharden: func() {}} }

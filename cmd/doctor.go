@@ -188,6 +188,7 @@ type examination struct {
 // begin reads the configuration as far as it can be read. Wrong flags are the caller's mistake and no finding.
 func (e *examination) begin() (*printer, error) {
 	a := e.a
+	a.onlyLooks = true
 	a.takeWarning = func(message string) { e.warnings = append(e.warnings, message) }
 	if e.cfg, e.cfgErr = a.config(); e.cfgErr != nil {
 		var err error
@@ -228,20 +229,12 @@ type check struct {
 
 // checks lists the checks in the order in which they run and are shown: what others depend on comes first.
 func (e *examination) checks() []check {
-	all := []check{
+	return []check{
 		{"configuration", e.configuration}, {"store", e.store}, {"master-key", e.masterKey}, {"permissions", e.permissions},
 		{"disk", e.disk}, {"audit-log", e.auditLog}, {"second-factor", e.secondFactor}, {"clock", e.clock},
+		{"keyring", e.keyring}, {"clipboard", e.clipboard}, {"path", e.path}, {"expiring-keys", e.expiringKeys},
+		{"unrestricted-keys", e.unrestrictedKeys}, {"unused-keys", e.unusedKeys}, {"leftovers", e.leftovers},
 	}
-	for _, optional := range []struct {
-		name string
-		ask  func(context.Context) error
-	}{{"keyring", e.a.checkKeyring}, {"clipboard", e.a.checkClipboard}} {
-		if optional.ask != nil {
-			all = append(all, check{optional.name, func(ctx context.Context) []finding { return isThere(optional.name, optional.ask(ctx)) }})
-		}
-	}
-	return append(all, check{"path", e.path}, check{"expiring-keys", e.expiringKeys}, check{"unrestricted-keys", e.unrestrictedKeys},
-		check{"unused-keys", e.unusedKeys}, check{"leftovers", e.leftovers})
 }
 
 // examine runs the checks, each for a bounded time.

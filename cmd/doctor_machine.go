@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"keyctl/internal/login"
+	"keyctl/internal/term"
 )
 
 // clock: does it tell a time that can be, and none before what the store remembers?
@@ -31,14 +36,43 @@ func (e *examination) clock(ctx context.Context) []finding {
 	return []finding{found(resultOK, "%s", now.Format(time.RFC3339))}
 }
 
-// isThere makes a finding of what a part of the machine answered that keyctl can do without.
-func isThere(name string, err error) []finding {
+// keyring: can it be used, and if not, does anything depend on it?
+func (e *examination) keyring(ctx context.Context) []finding {
+	profiles, err := e.a.profiles()
 	if err != nil {
-		f := trouble(err)
-		f.Result, f.Message = resultSkipped, "there is none to be used: "+err.Error()
-		return []finding{f}
+		return []finding{trouble(err)}
 	}
-	return []finding{found(resultOK, "the %s answers", name)}
+	var findings []finding
+	profiles.Warn = func(message string) { findings = append(findings, found(resultWarning, "%s", message)) }
+	var kept []string
+	kind := login.Credential
+	if name, inKeyring := e.cfg.MasterKey.Keyring(); inKeyring {
+		kept, kind = append(kept, fmt.Sprintf("the master key %q", name)), login.MasterKey
+	}
+	if n := len(profiles.List()); n > 0 {
+		kept = append(kept, counted(n, "credential"))
+	}
+	f := available("the keyring answers", profiles.Ring.Look(ctx, kind))
+	if f.Result == resultSkipped && len(kept) > 0 {
+		f.Result = resultWarning
+		f.Message += "; kept there: " + strings.Join(kept, ", ")
+	}
+	return append(findings, f)
+}
+
+// clipboard: is there one to reach? What is on it is not read.
+func (e *examination) clipboard(context.Context) []finding {
+	return []finding{available("what reaches the clipboard is there", term.CheckClipboard(e.a.sys.Getenv))}
+}
+
+// available makes a finding of what was found out about a part of the machine that keyctl can do without.
+func available(well string, err error) finding {
+	if err == nil {
+		return found(resultOK, "%s", well)
+	}
+	f := trouble(err)
+	f.Result = resultSkipped
+	return f
 }
 
 // path: does the name keyctl stand for this program? Debian's keyutils has another of that name.

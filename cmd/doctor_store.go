@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyctl/internal/fault"
+	"keyctl/internal/login"
 	"keyctl/internal/safefile"
 	"keyctl/internal/store"
 )
@@ -74,6 +75,8 @@ func (e *examination) masterKey(context.Context) []finding {
 		return e.unreadable()
 	case fault.Is(e.masterErr, fault.Forbidden):
 		return []finding{found(resultSkipped, "%s is not read as long as its permissions are wrong", e.cfg.MasterKey)}
+	case errors.Is(e.masterErr, login.ErrLocked):
+		return []finding{found(resultSkipped, "%s is not read as long as the keyring is locked", e.cfg.MasterKey)}
 	case fault.Is(e.masterErr, fault.MasterKeyMissing) && isFile && fault.Is(e.storeErr, fault.NoStore):
 		return []finding{found(resultSkipped, "%s will be made together with the store", e.cfg.MasterKey)}
 	case e.masterErr != nil:

@@ -3,7 +3,6 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"keyctl/internal/desktoptest"
 	"keyctl/internal/fault"
+	"keyctl/internal/keyringtest"
 )
 
 // doctor changes no file and leaves none behind, whatever state it finds. Only the index of a log that a killed writer left
@@ -137,33 +137,40 @@ func (w *world) chmod(path string, mode fs.FileMode) {
 	}
 }
 
-// What a machine need not have is told without a warning, and only where somebody can tell.
-func TestDoctorOptionalParts(t *testing.T) {
-	a := newApp(&System{Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}, Getenv: os.Getenv, Now: time.Now})
-	look := func() map[string]string {
-		e := &examination{a: a, cfgErr: errors.New("not read here")}
-		e.cfg.Timeout = time.Minute
-		results := map[string]string{}
-		for _, f := range e.examine(t.Context()) {
-			if f.Check == "keyring" || f.Check == "clipboard" {
-				results[f.Check] = string(f.Result) + ": " + f.Message + "; " + orNone(f.Hint)
-			}
+// The clipboard is a display and a program that reaches it. Who has neither hears what would help, and no warning.
+func TestDoctorClipboard(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		on         *desktoptest.Desktop
+		path, want string
+	}{
+		{desktoptest.X11(t), os.Getenv("PATH"), "ok: what reaches the clipboard is there; "},
+		{desktoptest.X11(t), desktoptest.Path(t, "true"), "skipped: no program that reaches the clipboard is installed; install xclip, or choose another place, such as --out FILE"},
+		{desktoptest.None(t), os.Getenv("PATH"), "skipped: there is no clipboard: neither DISPLAY nor WAYLAND_DISPLAY is set; run it in a terminal of the desktop, or choose another place, such as --out FILE"},
+	} {
+		c := w.command("doctor", "--jq", `.items[] | select(.check == "clipboard") | .result + ": " + .message + "; " + .hint`)
+		c.Env = append(tt.on.Environ(w.env), "PATH="+tt.path)
+		r := w.finish(c)
+		r.wants(t, exitOK, "doctor")
+		if got := strings.TrimSuffix(r.out, "\n"); got != tt.want {
+			t.Errorf("doctor says %q, want %q", got, tt.want)
 		}
-		return results
 	}
-	if got := look(); len(got) != 0 {
-		t.Errorf("with nobody to ask doctor says %q", got)
-	}
-	a.checkKeyring = func(context.Context) error { return nil }
-	a.checkClipboard = func(context.Context) error {
-		return fault.New(fault.Unavailable, "no program for the clipboard").WithHint("install xclip")
-	}
-	want := map[string]string{
-		"keyring":   "ok: the keyring answers; ",
-		"clipboard": "skipped: there is none to be used: no program for the clipboard; install xclip",
-	}
-	if diff := cmp.Diff(want, look()); diff != "" {
-		t.Errorf("optional parts differ (-want +got):\n%s", diff)
+}
+
+// A keyring that would open a dialog is not asked to, also not for the master key, whoever sits before the terminal.
+func TestR30_DoctorOpensNoDialog(t *testing.T) {
+	session := keyringtest.NewWithout(t)
+	fake := &keyringtest.Fake{Unanswered: true}
+	fake.Serve(t, session)
+	w := newWorld(t)
+	w.ok("keys", "create", "web-01", "--out", "web-01.env")
+	w.env = append(w.env, session.Env())
+	for _, source := range []string{"file:" + w.masterKey(), "keyring:prod"} {
+		screen := w.sit("doctor", "--master-key", source).ends(exitOK)
+		if !strings.Contains(screen, "the keyring is locked") || fake.Unlocks() != 0 {
+			t.Errorf("with %s it asked %d times to unlock, and says\n%s", source, fake.Unlocks(), screen)
+		}
 	}
 }
 

@@ -7,13 +7,13 @@ import (
 	"keyctl/internal/login"
 )
 
-// keyring gives the keyring of the system, which waits for a person where there is one.
+// keyring gives the keyring of the system, which waits for a person where there is one and something is to be done.
 func (a *app) keyring() (login.Ring, error) {
 	screen, err := a.terminal()
 	if err != nil {
 		return login.Ring{}, err
 	}
-	return login.Open(screen.CanPrompt()), nil
+	return login.Open(screen.CanPrompt() && !a.onlyLooks), nil
 }
 
 // masterKeyFromKeyring is how the configuration gets at keyring:NAME.
@@ -21,6 +21,11 @@ func (a *app) masterKeyFromKeyring(ctx context.Context, name string) (credential
 	ring, err := a.keyring()
 	if err != nil {
 		return credential.Secret{}, err
+	}
+	if a.onlyLooks {
+		if err := ring.Look(ctx, login.MasterKey); err != nil {
+			return credential.Secret{}, err
+		}
 	}
 	return ring.Load(ctx, login.MasterKey, name)
 }
