@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	"keyctl/internal/desktop"
+	"keyctl/internal/desktoptest"
 	"keyctl/internal/keyringtest"
 )
 
@@ -23,8 +23,8 @@ func (r *reader) sitDown(uses func(words string) bool) {
 		r.env = append(r.env, keyringtest.New(r.t).Env())
 	}
 	if uses(`--copy\b|xclip`) {
-		desktop.Tool(r.t, "xclip")
-		r.env = desktop.X11(r.t).Environ(r.env)
+		desktoptest.Tool(r.t, "xclip")
+		r.env = desktoptest.X11(r.t).Environ(r.env)
 	}
 }
 
