@@ -3,7 +3,6 @@
 package cmd
 
 import (
-	"bufio"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -18,84 +17,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
 	"keyctl/internal/desktoptest"
-	"keyctl/internal/process"
 	"keyctl/internal/term"
 )
 
-// DeliverMain is a program that carries a credential through a sink: `deliver copy|osc52 FILE STEP…`, each step a method
-// of the sink or "wait", which takes a line from standard input. It tells of each how it ended. It is exported for
-// TestMain, which is in cmd_test.
-func DeliverMain() {
-	kind, file, steps := os.Args[1], os.Args[2], os.Args[3:]
-	os.Args[0] = "keyctl" // which is what has to be started to clear the clipboard
-	a := newApp(&System{
-		Args: []string{}, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Getenv: process.HideEnv(config.SecretVariables()...), Now: time.Now, Rand: rand.Reader,
-	})
-	newRoot(a)
-	cfg, err := a.config()
-	must(err)
-	screen, err := a.terminal()
-	must(err)
-	text, err := os.Open(file)
-	must(err)
-	cred, err := credential.Parse(text, "")
-	must(err)
-	clipboard := &clipboardSink{format: credential.Env, cfg: cfg, getenv: a.sys.Getenv, rand: a.sys.Rand, warn: a.warn}
-	osc52 := &osc52Sink{format: credential.Env, screen: screen}
-	to, notice := sink(clipboard), clipboard.where
-	if kind == "osc52" {
-		to, notice = osc52, osc52.notice
-	}
-	input := bufio.NewReader(os.Stdin)
-	for _, step := range steps {
-		var err error
-		switch step {
-		case "prepare":
-			err = to.prepare()
-		case "fill":
-			err = to.fill(issued{cred: cred})
-		case "finish":
-			err = to.finish()
-		case "abort":
-			to.abort()
-		case "notice":
-			fmt.Println(notice())
-		case "wait":
-			fmt.Println("waiting")
-			_, err = input.ReadString('\n')
-		}
-		fmt.Println(step, err)
-	}
-}
+// atDesktop moves the world to a desktop.
+func (w *world) atDesktop(d *desktoptest.Desktop) { w.env = d.Environ(w.env) }
 
-func must(err error) {
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-}
-
-// delivery prepares DeliverMain with a credential that was handed out into a file, on a desktop.
-func (w *world) delivery(d *desktoptest.Desktop, kind, file string, steps ...string) *exec.Cmd {
+// inPlaceOf makes a script what everything in the world finds under the name of a program.
+func (w *world) inPlaceOf(program, script string) {
 	w.t.Helper()
-	path, err := exec.LookPath("deliver")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := exec.Command(path, append([]string{kind, file}, steps...)...)
-	c.Env, c.Dir = d.Environ(w.env), w.dir
-	return c
+	desktoptest.Script(w.t, w.path("tmp"), program, script)
+	w.env = append(slices.Clone(w.env), "PATH="+w.path("tmp")+":"+os.Getenv("PATH"))
 }
 
-// steps is what DeliverMain prints when every step succeeds.
-func steps(names ...string) string { return strings.Join(names, " <nil>\n") + " <nil>\n" }
+// pasted reads the credential on a clipboard.
+func (w *world) pasted(d *desktoptest.Desktop) credential.Credential {
+	w.t.Helper()
+	return parseCredential(w.t, d.Paste("xsel"), "")
+}
 
 // clearing prepares the command that clears the clipboard, as the sink starts it.
 func (w *world) clearing(d *desktoptest.Desktop, text string, wait time.Duration) *exec.Cmd {
@@ -112,23 +56,30 @@ func (w *world) clearing(d *desktoptest.Desktop, text string, wait time.Duration
 // R30: from the command that fills the clipboard to its clearing, 45 seconds after, when that command is long gone.
 func TestR30_ClipboardIsCleared(t *testing.T) {
 	d, w := desktoptest.X11(t), newWorld(t)
+	w.atDesktop(d)
+	phone := w.enrol()
 	d.Copy("xclip", "from before")
-	w.ok("keys", "create", "web-01", "--out", "web-01.env")
-	text := w.read(w.path("web-01.env"))
 	c := newCanaries(t)
-	c.addCredential(text)
 	c.addMasterKey(w.read(w.masterKey()))
-	w.env = append(w.env, "KEYCTL_MASTER_KEY="+strings.TrimSpace(w.read(w.masterKey())))
+	w.env = append(w.env, "KEYCTL_MASTER_KEY="+strings.TrimSpace(w.read(w.masterKey())), "CI=true")
 
-	r := w.finish(w.delivery(d, "copy", "web-01.env", "prepare", "fill", "notice", "finish", "abort"))
+	// A roll takes the place of what a create put there.
+	for _, args := range [][]string{{"keys", "create", "web-01"}, {"roll", "web-01", "--expire", "1h", "--otp", phone.code()}} {
+		r := w.run(append(args, "--copy", "--format", "dotenv")...)
+		r.wants(t, exitOK, args...)
+		text, cred := d.Paste("xsel"), w.pasted(d)
+		c.addCredential(text)
+		want := fmt.Sprintf("keyctl: the credential %s of key \"web-01\" is on the clipboard, which is cleared in 45 s; the key is active\n", cred.AccessKeyID)
+		if r.out != "" || !strings.HasPrefix(r.err, want) {
+			t.Errorf("%q says %q and %q, want nothing and %q", args, r.out, r.err, want)
+		}
+		if !strings.HasPrefix(text, "UBIQ_ACCESS_KEY_ID=") || cred.AccessKeyID != w.keys()["web-01"].AccessKeyID {
+			t.Errorf("the clipboard does not hold the key's credential, as %s", credential.Dotenv)
+		}
+		w.ok("verify", "--from", w.write("pasted", text))
+		c.absent("the output", []byte(r.out+r.err))
+	}
 	filled := time.Now()
-	want := steps("prepare", "fill") + "on the clipboard, which is cleared in 45 s\n" + steps("notice", "finish", "abort")
-	if r.status != 0 || r.out != want || r.err != "" {
-		t.Fatalf("delivery = exit %d, %q, stderr %q, want %q", r.status, r.out, r.err, want)
-	}
-	if got := d.Paste("xsel"); got != text {
-		t.Errorf("the clipboard holds %q, want %q", got, text)
-	}
 	found := 0
 	for _, pid := range processesOf(clipboardClear) {
 		found++
@@ -138,7 +89,6 @@ func TestR30_ClipboardIsCleared(t *testing.T) {
 	if found == 0 && exists("/proc/self/cmdline") {
 		t.Error("nothing waits to clear the clipboard")
 	}
-	c.absent("the output", []byte(r.out))
 	t.Parallel() // let the other tests run meanwhile
 	for d.Paste("xclip") != "" {
 		if time.Since(filled) > clipboardTime+hang {
@@ -258,14 +208,13 @@ func TestClipboardClearRefuses(t *testing.T) {
 // their arguments and their environment, whatever keyctl was given in its own.
 func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
 	d, w := desktoptest.X11(t), newWorld(t)
-	w.ok("keys", "create", "web-01", "--out", "web-01.env")
-	text := w.read(w.path("web-01.env"))
+	w.atDesktop(d)
+	w.ok("init")
 	c := newCanaries(t)
-	c.addCredential(text)
 	c.addMasterKey(w.read(w.masterKey()))
 	master := strings.TrimSpace(w.read(w.masterKey()))
-	desktoptest.Script(t, w.path("tmp"), "xclip", `{ echo "called: $*"; env; } >>`+w.path("record")+"\nexec "+desktoptest.Tool(t, "xclip")+` "$@"`)
-	w.env = append(w.env, "PATH="+w.path("tmp")+":"+os.Getenv("PATH"), "KEPT=kept", "OTHER_NAME="+master)
+	w.inPlaceOf("xclip", `{ echo "called: $*"; env; } >>`+w.path("record")+"\nexec "+desktoptest.Tool(t, "xclip")+` "$@"`)
+	w.env = append(w.env, "KEPT=kept", "OTHER_NAME="+master)
 	for _, name := range config.SecretVariables() {
 		w.env = append(w.env, name+"="+master)
 	}
@@ -283,17 +232,17 @@ func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
 		}
 	}
 	// The variable of the master key is hidden besides those that always are.
-	deliver := w.delivery(d, "copy", "web-01.env", "prepare", "fill", "abort")
-	deliver.Env = append(deliver.Env, "KEYCTL_CONTEXT=work")
+	create := w.command("keys", "create", "web-01", "--copy")
+	create.Env = append(slices.Clone(w.env), "KEYCTL_CONTEXT=work")
 	if err := os.MkdirAll(w.path("home", ".config", "keyctl"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.write(filepath.Join("home", ".config", "keyctl", "config.yaml"), "contexts: {work: {master-key: env:OTHER_NAME}}")
-	deliver.Env = slices.DeleteFunc(deliver.Env, func(entry string) bool { return strings.HasPrefix(entry, "KEYCTL_MASTER_KEY=") })
-	if r := w.finish(deliver); r.out != steps("prepare", "fill", "abort") {
-		t.Errorf("delivery = %q, %q", r.out, r.err)
-	}
-	seen("a delivery")
+	create.Env = slices.DeleteFunc(create.Env, func(entry string) bool { return strings.HasPrefix(entry, "KEYCTL_MASTER_KEY=") })
+	w.finish(create).wants(t, exitOK, "keys create --copy")
+	text := d.Paste("xsel")
+	c.addCredential(text)
+	seen("keys create")
 	// What clears inherits nothing when keyctl starts it; started by somebody else, main hides the variables that it knows.
 	d.Copy("xclip", text)
 	clearing := w.clearing(d, text, 0)
@@ -302,137 +251,159 @@ func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
 	seen(clipboardClear)
 }
 
-// A delivery that comes to nothing takes the credential back from the clipboard at once, and nothing else.
+// A delivery that comes to nothing takes the credential back from the clipboard at once, and nothing else. One that is
+// refused before there is a credential leaves alone what is there.
 func TestR30_ClipboardAbort(t *testing.T) {
 	d, w := desktoptest.X11(t), newWorld(t)
+	w.atDesktop(d)
+	phone := w.enrol()
 	w.ok("keys", "create", "web-01", "--out", "web-01.env")
+	before := w.keys()["web-01"].AccessKeyID
 	for _, meanwhile := range []string{"", "of the user's"} {
 		d.Copy("xclip", "from before")
-		c := w.delivery(d, "copy", "web-01.env", "prepare", "wait", "fill", "wait", "abort", "abort")
-		input, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		output, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(output)
-		goOn := func() {
-			t.Helper()
-			for lines.Scan() && lines.Text() != "waiting" {
-				if !strings.HasSuffix(lines.Text(), " <nil>") {
-					t.Fatalf("delivery: %s", lines.Text())
-				}
-			}
-		}
-		goOn()
+		w.run("keys", "create", "web-01", "--copy").wants(t, exitConflict, "keys create --copy")
+		w.run("roll", "web-01", "--expire", "1h", "--otp", "12345", "--copy").wants(t, exitSecondFactor, "roll --copy")
 		if got := d.Paste("xsel"); got != "from before" {
 			t.Errorf("preparing left %q on the clipboard, want what was there", got)
 		}
-		fmt.Fprintln(input)
-		goOn()
-		if got := d.Paste("xsel"); got != w.read(w.path("web-01.env")) {
-			t.Errorf("filling left %q on the clipboard, want the credential", got)
+		c, reader, words := w.stopAtOutput("roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--copy", "--print")
+		for deadline := time.Now().Add(hang); !strings.Contains(d.Paste("xsel"), "SIGNING_KEY"); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the credential did not get on the clipboard")
+			}
+		}
+		if id := w.pasted(d).AccessKeyID; !strings.Contains(words.String(), "committed "+id) {
+			t.Errorf("the clipboard holds %s, which is not what was committed: %q", id, words)
 		}
 		if meanwhile != "" {
 			d.Copy("xclip", meanwhile)
 		}
-		fmt.Fprintln(input)
-		goOn()
+		reader.Close()
 		w.wait(c)
+		result{err: words.String(), status: c.ProcessState.ExitCode()}.wants(t, exitUndelivered, "roll --copy --print")
 		if got := d.Paste("xsel"); got != meanwhile {
 			t.Errorf("aborting left %q on the clipboard, want %q", got, meanwhile)
 		}
+	}
+	if after := w.keys()["web-01"].AccessKeyID; after != before {
+		t.Errorf("the current credential became %s, want %s", after, before)
 	}
 }
 
 // Where nothing can be started that clears the clipboard, the credential is there all the same, and that is said.
 func TestClipboardWithoutClearing(t *testing.T) {
 	d, w := desktoptest.X11(t), newWorld(t)
-	d.Copy("xclip", "from before")
-	w.ok("keys", "create", "web-01", "--out", "web-01.env")
-	c := w.delivery(d, "copy", "web-01.env", "wait", "fill", "notice", "finish")
+	w.atDesktop(d)
+	w.ok("init")
+	const wait = `touch here; while [ ! -e go ]; do sleep 0.01; done; cat `
+	c := w.command("keys", "create", "web-01", "--copy", "--master-key", "command:"+wait+w.masterKey())
 	program, err := os.ReadFile(c.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Path = w.path("tmp", "deliver")
+	c.Path = w.path("tmp", "keyctl")
 	if err := os.WriteFile(c.Path, program, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	input, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	words, wrong := newWatcher("waiting"), newWatcher("")
-	c.Stdout, c.Stderr = words, wrong
+	words := newWatcher("\x00 never")
+	c.Stderr = words
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-words.seen:
-	case <-time.After(hang):
-		t.Error("the delivery never came to its first step")
-	}
+	waitForFile(t, w.path("here"))
 	if err := os.Remove(c.Path); err != nil {
 		t.Error(err)
 	}
-	fmt.Fprintln(input)
+	w.write("go", "")
 	w.wait(c)
-	if !strings.Contains(words.String(), "on the clipboard, until something else is") || !strings.HasSuffix(words.String(), "finish <nil>\n") {
-		t.Errorf("delivery = %q, want success and a notice that says what to do", words)
+	result{err: words.String(), status: c.ProcessState.ExitCode()}.wants(t, exitOK, "keys create --copy")
+	if !strings.HasPrefix(words.String(), "keyctl: warning: the clipboard will not be cleared") ||
+		!strings.Contains(words.String(), " is on the clipboard, until something else is; the key is active\n") {
+		t.Errorf("stderr = %q, want a warning, and what to do", words)
 	}
-	if !strings.HasPrefix(wrong.String(), "keyctl: warning: the clipboard will not be cleared") {
-		t.Errorf("stderr = %q, want a warning", wrong)
-	}
-	if got := d.Paste("xsel"); got != w.read(w.path("web-01.env")) {
-		t.Errorf("the clipboard holds %q, want the credential", got)
+	if id := w.pasted(d).AccessKeyID; id != w.keys()["web-01"].AccessKeyID {
+		t.Errorf("the clipboard holds %q, want the credential", id)
 	}
 }
 
-// A clipboard that takes nothing fails the delivery, in words that do not tell the credential.
+// Without a clipboard nothing is made. One that takes nothing, or keeps nothing, fails the delivery, in words that do not
+// tell the credential.
 func TestR30_ClipboardFails(t *testing.T) {
 	d, w := desktoptest.X11(t), newWorld(t)
-	w.ok("keys", "create", "web-01", "--out", "web-01.env")
-	c := newCanaries(t)
-	c.addCredential(w.read(w.path("web-01.env")))
-	r := w.finish(w.delivery(desktoptest.None(t), "copy", "web-01.env", "prepare"))
-	if r.out != "prepare there is no clipboard: neither DISPLAY nor WAYLAND_DISPLAY is set\n" {
-		t.Errorf("delivery without a display = %q, %q", r.out, r.err)
+	w.atDesktop(desktoptest.None(t))
+	w.ok("init")
+	before := w.head()
+	r := w.run("keys", "create", "web-01", "--copy")
+	r.wants(t, exitUnavailable, "keys create --copy")
+	const want = "keyctl: error: there is no clipboard: neither DISPLAY nor WAYLAND_DISPLAY is set\n" +
+		"keyctl: hint: run it in a terminal of the desktop, or choose another place, such as --out FILE\n"
+	if r.out != "" || r.err != want || w.head() != before {
+		t.Errorf("without a display it says %q and %q, want %q and no change", r.out, r.err, want)
 	}
-	desktoptest.Script(t, w.path("tmp"), "xclip", "cat; kill -9 $$")
-	w.env = append(w.env, "PATH="+w.path("tmp")+":"+os.Getenv("PATH"))
-	r = w.finish(w.delivery(d, "copy", "web-01.env", "prepare", "fill", "abort"))
-	if want := steps("prepare") + "fill the clipboard could not be written: signal: killed\n" + steps("abort"); r.out != want || r.err != "" {
-		t.Errorf("delivery = %q, %q, want %q", r.out, r.err, want)
+	w.atDesktop(d)
+	if err := os.Mkdir(w.path("out"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	c.absent("the output", []byte(r.out+r.err))
+	for script, why := range map[string]string{
+		"kill -9 $$":   "the clipboard could not be written: signal: killed",
+		"exit 3":       "the clipboard could not be written: exit status 3",
+		`exit 0`:       "the clipboard does not hold what was put there",
+		"exec sleep 9": "the clipboard did not answer within 3 seconds",
+	} {
+		w.inPlaceOf("xclip", `[ "$1" = -out ] && exit 0; cat >>`+w.path("taken")+"; "+script)
+		r := w.run("keys", "create", "web-01", "--out", "out/web-01.env", "--copy")
+		c := newCanaries(t)
+		c.addCredential(w.read(w.path("taken")))
+		if err := os.Remove(w.path("taken")); err != nil {
+			t.Error(err)
+		}
+		w.nothingHappened(r, "web-01", w.path("out"), true)
+		if !strings.Contains(r.err, "to the clipboard: "+why+"\n") || r.out != "" {
+			t.Errorf("with a clipboard program of %q it says %q and %q, want %q", script, r.out, r.err, why)
+		}
+		c.absent("the output", []byte(r.out+r.err))
+	}
 }
 
-// The terminal's clipboard is sent the credential by filling, and by nothing else.
+// The terminal's clipboard is sent the credential by what hands it out, and by nothing else.
 func TestTerminalClipboard(t *testing.T) {
 	w := newWorld(t)
-	w.ok("keys", "create", "web-01", "--out", "web-01.env")
-	w.env = append(w.env, "TERM=xterm")
-	c := w.delivery(desktoptest.None(t), "osc52", "web-01.env", "prepare", "fill", "abort", "finish", "notice")
-	terminal, err := pty.Start(c)
-	if err != nil {
-		t.Fatal(err)
+	w.atDesktop(desktoptest.None(t))
+	phone := w.enrol()
+	w.env = append(w.env, "TERM=xterm") // it counts for what has no terminal of its own, too
+	const begin, end = "\x1b]52;", "\x07"
+	for _, args := range []string{"keys create web-01", "roll web-01 --expire 1h --otp " + phone.code()} {
+		refused := w.sit(strings.Fields(strings.Replace(args, "web-01", "web-01 --keyring", 1) + " --copy=osc52")...).ends(exitUnavailable)
+		if strings.Contains(refused, begin) {
+			t.Errorf("%q without a keyring sent the terminal %q", args, refused)
+		}
+		screen := w.sit(append(strings.Fields(args), "--copy=osc52")...).ends(exitOK)
+		sent, words, found := strings.Cut(screen, end)
+		coded, isSequence := strings.CutPrefix(sent, begin+"c;")
+		text, err := base64.StdEncoding.DecodeString(coded)
+		if !found || !isSequence || err != nil || strings.Contains(words, begin) {
+			t.Fatalf("%q sent the terminal %q, want one sequence and then words (%v)", args, screen, err)
+		}
+		id := parseCredential(t, string(text), "").AccessKeyID
+		if id != w.keys()["web-01"].AccessKeyID {
+			t.Errorf("%q sent the credential %s, which is not the key's", args, id)
+		}
+		w.ok("verify", "--from", w.write("pasted", string(text)))
+		for _, want := range []string{"the credential " + id + " of key \"web-01\" is on its way to the terminal's clipboard", "hint: paste it to see that it is there"} {
+			if !strings.Contains(words, want) {
+				t.Errorf("%q says %q, want %q", args, words, want)
+			}
+		}
 	}
-	defer terminal.Close()
-	screen, err := io.ReadAll(terminal)
-	if err != nil && !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
+	r := w.finish(detached(w.command("keys", "create", "web-02", "--copy=osc52")))
+	r.wants(t, exitUnavailable, "keys create --copy=osc52")
+	if !strings.Contains(r.err, "there is no terminal whose clipboard could be used") || !strings.Contains(r.err, "--out FILE") {
+		t.Errorf("without a terminal it says %q", r.err)
 	}
-	w.wait(c)
-	text := w.read(w.path("web-01.env"))
-	want := steps("prepare") + "\x1b]52;c;" + base64.StdEncoding.EncodeToString([]byte(text)) + "\x07" + steps("fill", "abort", "finish") +
-		"paste it to see that it is there, "
-	if got := strings.ReplaceAll(string(screen), "\r\n", "\n"); !strings.HasPrefix(got, want) {
-		t.Errorf("the terminal was sent %q, want %q", got, want)
-	}
+}
+
+// detached prepares a command without a terminal, also where the tests have one.
+func detached(c *exec.Cmd) *exec.Cmd {
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return c
 }

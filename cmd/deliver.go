@@ -59,7 +59,10 @@ func (p *place) Set(text string) error {
 	if text == "" {
 		return errEmptyValue
 	}
-	p.chosen, p.value = true, strings.TrimPrefix(text, bare)
+	p.chosen, p.value = true, text
+	if text == bare {
+		p.value = ""
+	}
 	return nil
 }
 
@@ -260,7 +263,17 @@ func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d
 		return proven, a.withdraw(ctx, service, cred, err)
 	}
 	a.tell("proved possession of %s", cred.AccessKeyID)
-	return proven, d.finish()
+	failed := d.finish()
+	for _, err := range failed[min(1, len(failed)):] {
+		a.warn(err.Error())
+		if f := fault.From(err); f != nil && f.Hint != "" {
+			a.hint("%s", f.Hint)
+		}
+	}
+	if len(failed) > 0 {
+		return proven, failed[0]
+	}
+	return proven, nil
 }
 
 // withdraw ends a pending credential that was not handed over or not proven, and words why.
@@ -329,14 +342,15 @@ func undelivered(cred credential.Credential, s sink, err error) error {
 		WithHint("nothing was activated; run the command again").WithCause(err)
 }
 
-func (d *delivery) finish() error {
+// finish completes the hand-over in every place. The credential is in force: that one place fails takes it from no other.
+func (d *delivery) finish() (failed []error) {
 	for i, s := range d.sinks {
 		if err := s.finish(); err != nil {
-			return err
+			failed = append(failed, err)
 		}
 		d.sinks[i] = done{s}
 	}
-	return nil
+	return failed
 }
 
 // keep leaves what was handed over where it is.

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyctl/internal/fault"
-	"keyctl/internal/term"
 )
 
 // newRoot builds the command tree. It opens nothing: constructors only describe, run functions act.
@@ -191,8 +190,10 @@ func unknownFlag(c *cobra.Command, missing *pflag.NotExistError) error {
 	return err.WithHint("%s", usageHint(c))
 }
 
-// flagExample shows a value of the flags that otherFlag leads to.
-var flagExample = map[string]string{"expire": "24h", "expires": "90d", "out": "FILE", "output": "json", "jq": "EXPRESSION"}
+// flagExample shows a value of the flags that otherFlag and bareFlags lead to.
+var flagExample = map[string]string{
+	"expire": "24h", "expires": "90d", "out": "FILE", "output": "json", "jq": "EXPRESSION", "copy": "osc52", "keyring": "PROFILE",
+}
 
 func dashed(name string) string {
 	if len(name) == 1 {
@@ -215,8 +216,9 @@ func args(words ...string) cobra.PositionalArgs {
 			return fault.New(fault.Invalid, "%s needs %s", c.CommandPath(), strings.TrimSuffix(words[len(given)], "…")).
 				WithHint("usage: %s", c.UseLine())
 		case len(given) > len(words) && !many:
-			if name := bareFlag(c); name != "" {
-				return fault.New(fault.Invalid, "a value of --%s follows an equals sign", name).WithHint("write --%s=%s", name, term.Clean(given[len(given)-1]))
+			if forms := bareFlags(c); len(forms) > 0 {
+				return fault.New(fault.Invalid, "%s takes %d argument(s), not %d", c.CommandPath(), len(words), len(given)).
+					WithHint("a value of these flags follows an equals sign: write %s", strings.Join(forms, ", "))
 			}
 			return fault.New(fault.Invalid, "%s takes %d argument(s), not %d", c.CommandPath(), len(words), len(given)).
 				WithHint("usage: %s", c.UseLine())
@@ -228,14 +230,15 @@ func args(words ...string) cobra.PositionalArgs {
 	}
 }
 
-// bareFlag names a flag that was given without a value and could have had one, which then counted as an argument.
-func bareFlag(c *cobra.Command) (name string) {
+// bareFlags shows how to write the flags that were given without a value and could have had one, which then counted as an
+// argument.
+func bareFlags(c *cobra.Command) (forms []string) {
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if p, ok := f.Value.(*place); ok && p.value == "" {
-			name = f.Name
+			forms = append(forms, "--"+f.Name+"="+flagExample[f.Name])
 		}
 	})
-	return name
+	return forms
 }
 
 // optionalArg allows one argument more than none.

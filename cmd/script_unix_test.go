@@ -26,7 +26,6 @@ import (
 func init() {
 	scriptCommands["dialogue"] = dialogue
 	scriptCommands["keyring"] = keyring
-	programs["deliver"] = cmd.DeliverMain
 	tidy = func(m *testing.M) testscript.TestingM { return cmd.CleaningM{M: m} }
 }
 

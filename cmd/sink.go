@@ -240,6 +240,9 @@ type keeper interface {
 // was a roll. With --replace what is there gives way anyhow.
 func (a *app) resume(ctx context.Context, service keys.Service, d *delivery, name string, rolls bool) (bool, error) {
 	var cred credential.Credential
+	if d.replaces {
+		return false, nil
+	}
 	for _, s := range d.sinks {
 		k, keeps := s.(keeper)
 		if !keeps {
@@ -251,7 +254,7 @@ func (a *app) resume(ctx context.Context, service keys.Service, d *delivery, nam
 		}
 		cred = held
 	}
-	if cred.AccessKeyID == "" || d.replaces {
+	if cred.AccessKeyID == "" {
 		return false, nil
 	}
 	pending, err := service.Pending(ctx, cred.AccessKeyID)

@@ -16,7 +16,8 @@ type keyringSink struct {
 	profile  string
 	replace  bool
 
-	succeeds bool // there is a profile already, which lives until the new credential is proven
+	unusable error // what held met, for prepare: nobody waits twice for a keyring that does not answer
+	succeeds bool  // there is a profile already, which lives until the new credential is proven
 	cred     credential.Credential
 	filled   string // the profile that holds the credential now, before finish
 }
@@ -40,6 +41,9 @@ func (s *keyringSink) where() string {
 
 // prepare unlocks the keyring, and refuses a profile that would have to be overwritten.
 func (s *keyringSink) prepare() error {
+	if s.unusable != nil {
+		return s.unusable
+	}
 	exists, err := s.profiles.Exists(s.ctx, s.profile)
 	if err != nil {
 		return err
@@ -122,5 +126,8 @@ func (s *keyringSink) abort() {
 // hand-over and proof. There is none if it cannot be read; prepare finds out why and says so.
 func (s *keyringSink) held() (credential.Credential, bool) {
 	cred, err := s.profiles.Load(s.ctx, s.profile)
+	if fault.Is(err, fault.Unavailable) {
+		s.unusable = err
+	}
 	return cred, err == nil
 }
