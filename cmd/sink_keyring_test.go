@@ -1,191 +1,139 @@
-//go:build linux
+//go:build unix
 
 package cmd
 
 import (
-	"context"
-	"crypto/rand"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"keyctl/internal/credential"
-	"keyctl/internal/fault"
+	"keyctl/internal/desktoptest"
 	"keyctl/internal/keyringtest"
-	"keyctl/internal/keys"
 	"keyctl/internal/login"
 )
 
-// keyringUser is a user of this process with a home and a keyring.
-type keyringUser struct {
-	t *testing.T
-	*app
-	words *strings.Builder
+// keyringOf makes a Secret Service that misbehaves the keyring of the world.
+func (w *world) keyringOf(fake *keyringtest.Fake) {
+	w.t.Helper()
+	session := keyringtest.NewWithout(w.t)
+	fake.Serve(w.t, session)
+	w.env = append(slices.Clone(w.env), session.Env())
 }
 
-// newKeyringUser gives a user the session that an environment names.
-func newKeyringUser(t *testing.T, session string) *keyringUser {
-	t.Helper()
-	keyringtest.Use(t, session)
-	home, words := t.TempDir(), &strings.Builder{}
-	a := newApp(&System{
-		Args: []string{"keys"}, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: words, Now: time.Now, Rand: rand.Reader,
-		Getenv: func(name string) string { return map[string]string{"HOME": home}[name] },
-	})
-	newRoot(a)
-	t.Cleanup(func() { _ = a.close() })
-	return &keyringUser{t, a, words}
+// stored reads a profile of the keyring.
+func (w *world) stored(profile string) credential.Credential {
+	w.t.Helper()
+	return parseCredential(w.t, w.ok("run", "--key", profile, "--", "env"), "")
 }
 
-// sink makes a sink whose operations may take as long as a loaded machine needs.
-func (u *keyringUser) sink(profile string, replace bool) *keyringSink {
-	u.t.Helper()
-	s, err := u.newKeyringSink(u.t.Context(), profile, replace)
-	if err != nil {
-		u.t.Fatal(err)
+// wantProfiles compares the profiles on the list, and asks the keyring for each.
+func (w *world) wantProfiles(want ...string) {
+	w.t.Helper()
+	got := strings.Fields(w.ok("credentials", "list", "-o", "name"))
+	if !slices.Equal(got, want) {
+		w.t.Errorf("the list has %q, want %q", got, want)
 	}
-	s.profiles.Ring = login.Open(true)
-	return s
-}
-
-// holds compares what a profile holds; empty is nothing.
-func (u *keyringUser) holds(profile, accessKeyID string) {
-	u.t.Helper()
-	cred, err := u.sink(profile, false).profiles.Load(u.t.Context(), profile)
-	if err != nil && !fault.Is(err, fault.NotFound) || cred.AccessKeyID != accessKeyID {
-		u.t.Errorf("the profile %s holds %q, %v, want %q", profile, cred.AccessKeyID, err, accessKeyID)
+	for _, profile := range want {
+		w.ok("credentials", "show", profile)
 	}
 }
 
-// lists compares the profiles on the list.
-func (u *keyringUser) lists(want ...string) {
-	u.t.Helper()
-	var got []string
-	for _, s := range u.sink("any", false).profiles.List() {
-		got = append(got, s.Profile)
+// The old copy lives until the new credential is proven: here the key is switched off in between.
+func TestR29_KeyringKeepsTheOldCopyUntilTheProof(t *testing.T) {
+	w := newWorld(t)
+	w.keyring()
+	phone := w.enrol()
+	w.ok("keys", "create", "web-01", "--keyring")
+	before := w.stored("web-01")
+	args := []string{"roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--keyring", "--replace", "--print"}
+	c, reader, words := w.stopAtOutput(args...)
+	for deadline := time.Now().Add(hang); w.run("credentials", "show", "web-01.new").status != exitOK; {
+		if time.Now().After(deadline) {
+			t.Fatal("the new credential never came into the keyring")
+		}
 	}
-	if strings.Join(got, " ") != strings.Join(want, " ") {
-		u.t.Errorf("the list has %q, want %q", got, want)
+	if now := w.stored("web-01"); !now.SigningKey.Equal(before.SigningKey) {
+		t.Errorf("before the proof the profile holds %s, want the old copy", now.AccessKeyID)
+	}
+	w.ok("keys", "disable", "web-01", "--yes")
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	w.wait(c)
+	result{err: words.String(), status: c.ProcessState.ExitCode()}.wants(t, exitConflict, args...)
+	w.wantProfiles("web-01")
+	if now := w.stored("web-01"); !now.SigningKey.Equal(before.SigningKey) {
+		t.Errorf("after a roll that was not proven the profile holds %s, want the old copy", now.AccessKeyID)
+	}
+	w.ok("keys", "enable", "web-01")
+	w.ok("credentials", "check", "web-01")
+
+	w.ok("roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--keyring", "--replace")
+	w.wantProfiles("web-01")
+	if now := w.stored("web-01"); now.AccessKeyID == before.AccessKeyID || now.AccessKeyID != w.keys()["web-01"].AccessKeyID {
+		t.Errorf("a proven roll left %s in the profile", now.AccessKeyID)
+	}
+	if out := w.ok("credentials", "check", "web-01", "--jq", ".credential"); out != "current\n" {
+		t.Errorf("credentials check says %q of the new one", out)
 	}
 }
 
-// drawn is a credential on its way out.
-func drawnCredential(t *testing.T, name string) issued {
-	t.Helper()
-	cred, err := credential.Draw(rand.Reader)
-	succeed(t, err)
-	cred.Name = name
-	return issued{cred: cred}
-}
-
-// must ends the test with an error.
-func succeed(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
+// A profile that appears while a person looks for a code is not overwritten either.
+func TestR29_KeyringProfileIsNotOverwritten(t *testing.T) {
+	w := newWorld(t)
+	w.keyring()
+	phone := w.enrol()
+	w.ok("keys", "create", "web-01", "--out", "web-01.env")
+	w.write("code", phone.code())
+	roll := w.command("roll", "web-01", "--expire", "1h", "--keyring", "--otp-command", "touch here; while [ ! -e go ]; do sleep 0.01; done; cat code")
+	words := newWatcher("\x00 never")
+	roll.Stderr = words
+	if err := roll.Start(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestKeyringSink(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.New(t).Env())
-	first, second := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
-
-	s := u.sink("web-01", false)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(first))
-	u.holds("web-01", first.cred.AccessKeyID)
-	s.abort()
-	u.holds("web-01", "")
-	u.lists()
-
-	s = u.sink("web-01", false)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(first))
-	succeed(t, s.finish())
-	s.abort() // after finish it does nothing
-	u.holds("web-01", first.cred.AccessKeyID)
-	u.lists("web-01")
-	if held, ok := u.sink("web-01", false).held(); !ok || !held.SigningKey.Equal(first.cred.SigningKey) || held.Name != "web-01" {
-		t.Error("held does not return the credential")
+	waitForFile(t, w.path("here"))
+	w.ok("keys", "create", "web-02", "--keyring=web-01")
+	w.write("go", "")
+	w.wait(roll)
+	result{err: words.String(), status: roll.ProcessState.ExitCode()}.wants(t, exitUndelivered, "roll")
+	if !strings.Contains(words.String(), `to the profile "web-01" of the keyring: there is a profile "web-01" in the keyring already`) {
+		t.Errorf("the roll says %q", words)
 	}
-	if _, ok := u.sink("web-02", false).held(); ok {
-		t.Error("held returns a credential that is not there")
+	if got := w.stored("web-01").AccessKeyID; got != w.keys()["web-02"].AccessKeyID {
+		t.Errorf("the profile holds %s, want what was stored first", got)
 	}
-
-	// R29: a profile that is there is neither overwritten nor, with replace, lost before the new credential is proven.
-	err := u.sink("web-01", false).prepare()
-	if !fault.Is(err, fault.Exists) || !strings.Contains(fault.From(err).Hint, "--replace") {
-		t.Errorf("prepare over a profile = %v, want exists with a hint", err)
-	}
-	for _, finishes := range []bool{false, true} {
-		s = u.sink("web-01", true)
-		succeed(t, s.prepare())
-		succeed(t, s.fill(second))
-		u.holds("web-01", first.cred.AccessKeyID)
-		u.holds("web-01.new", second.cred.AccessKeyID)
-		u.lists("web-01", "web-01.new")
-		if finishes {
-			succeed(t, s.finish())
-		}
-		s.abort()
-		u.holds("web-01.new", "")
-		u.lists("web-01")
-		if !finishes {
-			u.holds("web-01", first.cred.AccessKeyID)
-		}
-	}
-	u.holds("web-01", second.cred.AccessKeyID)
-	if u.words.Len() > 0 {
-		t.Errorf("it said %q", u.words)
-	}
-}
-
-// With replace there need be nothing to replace.
-func TestKeyringSinkReplacesNothing(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.New(t).Env())
-	i := drawnCredential(t, "web-01")
-	s := u.sink("web-01", true)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(i))
-	succeed(t, s.finish())
-	u.holds("web-01", i.cred.AccessKeyID)
-	u.lists("web-01")
-}
-
-// A profile that appears between prepare and fill is not overwritten either.
-func TestR29_KeyringProfileIsNotOverwritten(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.New(t).Env())
-	mine, theirs := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
-	s, other := u.sink("web-01", false), u.sink("web-01", false)
-	succeed(t, s.prepare())
-	succeed(t, other.prepare())
-	succeed(t, other.fill(theirs))
-	if err := s.fill(mine); !fault.Is(err, fault.Exists) {
-		t.Errorf("fill over a profile = %v, want exists", err)
-	}
-	s.abort()
-	u.holds("web-01", theirs.cred.AccessKeyID)
+	w.ok("verify", "--from", "web-01.env")
 }
 
 // What a run that was killed left beside a profile may be the only copy of a credential that works.
 func TestR29_KeyringLeftoverIsKept(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.New(t).Env())
-	old, killed, last := drawnCredential(t, "web-01"), drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
-	succeed(t, u.sink("web-01", false).fill(old))
-	s := u.sink("web-01", true)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(killed))
-	s = u.sink("web-01", true)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(last))
-	u.holds("web-01.new2", last.cred.AccessKeyID)
-	succeed(t, s.finish())
-	u.holds("web-01", last.cred.AccessKeyID)
-	u.holds("web-01.new", killed.cred.AccessKeyID)
-	u.holds("web-01.new2", "")
-	u.lists("web-01", "web-01.new")
+	w := newWorld(t)
+	w.keyring()
+	phone := w.enrol()
+	w.ok("keys", "create", "web-01", "--keyring")
+	c, _, _ := w.stopAtOutput("roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--keyring", "--replace", "--print")
+	for deadline := time.Now().Add(hang); w.run("credentials", "show", "web-01.new").status != exitOK; {
+		if time.Now().After(deadline) {
+			t.Fatal("the new credential never came into the keyring")
+		}
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(c)
+	killed := w.stored("web-01.new")
+	w.write("killed", w.ok("run", "--key", "web-01.new", "--", "env"))
+	w.ok("keys", "activate", "--from", "killed")
+	w.ok("roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--finish-previous", "--keyring", "--replace")
+	w.wantProfiles("web-01", "web-01.new")
+	if got := w.stored("web-01").AccessKeyID; got != w.keys()["web-01"].AccessKeyID {
+		t.Errorf("the profile holds %s, want the current credential", got)
+	}
+	if got := w.stored("web-01.new"); !got.SigningKey.Equal(killed.SigningKey) {
+		t.Errorf("the profile beside holds %s, want what was left there", got.AccessKeyID)
+	}
 }
 
 // The names beside a profile are profiles, also those of the longest.
@@ -199,110 +147,88 @@ func TestBesideProfile(t *testing.T) {
 	}
 }
 
-// R28: when the old profile cannot be replaced after the proof, the new credential is the one that works: it stays, and
-// the message says where.
+// R28: when the old profile cannot be replaced after the proof, the new credential is the one that works: it stays where it
+// is, the message says where, and no other place loses it.
 func TestR28_AProvenCredentialStaysInTheKeyring(t *testing.T) {
-	session, times := keyringtest.NewWithout(t), 0
-	fake := &keyringtest.Fake{Keep: func(value []byte) []byte {
+	d, w := desktoptest.X11(t), newWorld(t)
+	w.atDesktop(d)
+	times := 0
+	w.keyringOf(&keyringtest.Fake{Keep: func(value []byte) []byte {
 		if times++; times == 3 { // the old one, the new one beside it, the new one in its place
 			return []byte("half of it")
 		}
 		return value
-	}}
-	fake.Serve(t, session)
-	u := newKeyringUser(t, session.Env())
-	old, proven := drawnCredential(t, "web-01"), drawnCredential(t, "web-01")
-	succeed(t, u.sink("web-01", false).fill(old))
-	s := u.sink("web-01", true)
-	succeed(t, s.prepare())
-	succeed(t, s.fill(proven))
-	err := s.finish()
-	if f := fault.From(err); f == nil || f.Code != fault.Unavailable || !strings.Contains(f.Hint, `the credential is active; it is in the keyring under the profile "web-01.new"`) {
-		t.Errorf("finish = %v, want it to say where the credential is", err)
+	}})
+	phone := w.enrol()
+	w.ok("keys", "create", "web-01", "--keyring")
+	old := w.stored("web-01")
+	args := []string{"roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--keyring", "--replace", "--copy"}
+	r := w.run(args...)
+	r.wants(t, exitUnavailable, args...)
+	if !strings.Contains(r.err, `hint: the credential is active; it is in the keyring under the profile "web-01.new"`) {
+		t.Errorf("stderr = %q, want it to say where the credential is", r.err)
 	}
-	s.abort()
-	u.holds("web-01.new", proven.cred.AccessKeyID)
-	u.holds("web-01", old.cred.AccessKeyID)
+	current := w.keys()["web-01"].AccessKeyID
+	if got := w.stored("web-01.new").AccessKeyID; got != current {
+		t.Errorf("the profile beside holds %s, want the current %s", got, current)
+	}
+	if got := w.pasted(d).AccessKeyID; got != current {
+		t.Errorf("the clipboard holds %q, want the current %s", got, current)
+	}
+	if got := w.stored("web-01").AccessKeyID; got != old.AccessKeyID {
+		t.Errorf("the profile holds %s, want the old copy", got)
+	}
 }
 
-// R30: a keyring that forgets, or that cannot be used, is found out before anything is in force.
-func TestR30_KeyringSinkFails(t *testing.T) {
-	session := keyringtest.NewWithout(t)
-	(&keyringtest.Fake{Keep: func([]byte) []byte { return nil }}).Serve(t, session)
-	u := newKeyringUser(t, session.Env())
-	s := u.sink("web-01", false)
-	succeed(t, s.prepare())
-	if err := s.fill(drawnCredential(t, "web-01")); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "does not give it back") {
-		t.Errorf("fill of a keyring that forgets = %v, want unavailable", err)
+// R28: the same the other way round. What stays in the keyring is no less in force because a file could not be replaced.
+func TestR28_AProvenCredentialStaysInOtherPlaces(t *testing.T) {
+	w := newWorld(t)
+	w.keyring()
+	phone := w.enrol()
+	if err := os.Mkdir(w.path("out"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	s.abort()
-	u.lists()
-	for _, name := range []string{"", "-x", "a b"} {
-		if _, err := u.newKeyringSink(t.Context(), name, false); !fault.Is(err, fault.Invalid) {
-			t.Errorf("a sink for %q = %v, want invalid", name, err)
+	w.ok("keys", "create", "web-01", "--out", "out/web-01", "--keyring=old")
+	args := []string{"roll", "web-01", "--expire", "1h", "--otp", phone.code(), "--out", "out/web-01", "--replace", "--keyring", "--print"}
+	c, reader, words := w.stopAtOutput(args...)
+	if err := os.Rename(w.path("out", "web-01"), w.path("moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(w.path("moved"), w.path("out", "web-01")); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	w.wait(c)
+	result{err: words.String(), status: c.ProcessState.ExitCode()}.wants(t, exitForbidden, args...)
+	w.wantProfiles("old", "web-01")
+	if got := w.stored("web-01").AccessKeyID; got != w.keys()["web-01"].AccessKeyID {
+		t.Errorf("the keyring holds %s, want the current credential", got)
+	}
+}
+
+// R30: a keyring that waits for a dialog that nobody answers is waited for once. Nothing is made, and no code is spent.
+func TestR30_KeyringIsAskedOnce(t *testing.T) {
+	w := newWorld(t)
+	fake := &keyringtest.Fake{Unanswered: true}
+	w.keyringOf(fake)
+	phone := w.enrol()
+	w.ok("keys", "create", "web-01", "--out", "web-01.env")
+	before, code := w.head(), phone.code()
+	for i, args := range []string{
+		"keys create web-02 --keyring --out web-02.env", "keys create web-02 --keyring",
+		"roll web-01 --expire 1h --keyring --otp " + code,
+	} {
+		r := w.run(strings.Fields(args)...)
+		r.wants(t, exitUnavailable, args)
+		if !strings.Contains(r.err, "the keyring did not answer within 3s") || !strings.Contains(r.err, "--out FILE") || r.out != "" {
+			t.Errorf("%q says %q and %q, want why and what else to do", args, r.out, r.err)
+		}
+		if n := fake.Unlocks(); n != i+1 {
+			t.Errorf("after %q the keyring was asked to unlock %d times, want once for each command", args, n)
 		}
 	}
-}
-
-func TestR30_KeyringSinkWithoutKeyring(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.Nowhere)
-	if err := u.sink("web-01", false).prepare(); !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.From(err).Hint, "--out FILE") {
-		t.Errorf("prepare without a keyring = %v, want unavailable and a way around it", err)
+	if w.head() != before || exists(w.path("web-02.env")) {
+		t.Error("something was made")
 	}
-}
-
-// From its commit to its proof a credential goes into the keyring as into any other place: what is there works, and what
-// was not stored was never in force.
-func TestKeyringDelivery(t *testing.T) {
-	u := newKeyringUser(t, keyringtest.New(t).Env())
-	service, err := u.openOrCreate(t.Context())
-	succeed(t, err)
-	deliver := func(ctx context.Context, name, profile string) error {
-		request := keys.NewKey{Name: name}
-		d := &delivery{sinks: []sink{u.sink(profile, false)}}
-		_, err := u.issue(ctx, service, startDrawing(rand.Reader), d, func(offer keys.Offer) (keys.Pending, error) {
-			request.Offer = offer
-			return service.CreateKey(ctx, request)
-		})
-		return err
-	}
-	succeed(t, deliver(t.Context(), "web-01", "web"))
-	cred, ok := u.sink("web", false).held()
-	if !ok {
-		t.Fatal("the keyring has no credential")
-	}
-	verdict, err := service.Verify(t.Context(), keys.Question{AccessKeyID: cred.AccessKeyID, SigningKey: cred.SigningKey})
-	if err != nil || !checkCrypto(verdict, cred).Allowed {
-		t.Errorf("what is in the keyring is answered with %+v, %v", verdict, err)
-	}
-	if err := deliver(t.Context(), "web-02", "web"); !fault.Is(err, fault.Exists) {
-		t.Errorf("a delivery over a profile = %v, want exists", err)
-	}
-	if _, err := service.Key(t.Context(), "web-02"); !fault.Is(err, fault.NotFound) {
-		t.Errorf("the key that was not delivered = %v, want not_found", err)
-	}
-	if info, err := os.Stat(u.cfg.CredentialsPath); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the list: %v, want mode 0600", err)
-	}
-}
-
-// R28: what the keyring did not keep is withdrawn, and the command says so.
-func TestR28_KeyringThatForgets(t *testing.T) {
-	session := keyringtest.NewWithout(t)
-	(&keyringtest.Fake{Keep: func([]byte) []byte { return nil }}).Serve(t, session)
-	u := newKeyringUser(t, session.Env())
-	service, err := u.openOrCreate(t.Context())
-	succeed(t, err)
-	request := keys.NewKey{Name: "web-01"}
-	d := &delivery{sinks: []sink{u.sink("web-01", false)}}
-	_, err = u.issue(t.Context(), service, startDrawing(rand.Reader), d, func(offer keys.Offer) (keys.Pending, error) {
-		request.Offer = offer
-		return service.CreateKey(t.Context(), request)
-	})
-	if !fault.Is(err, fault.Undelivered) || !strings.Contains(err.Error(), `to the profile "web-01" of the keyring`) {
-		t.Errorf("the delivery = %v, want undelivered", err)
-	}
-	if _, err := service.Key(t.Context(), "web-01"); !fault.Is(err, fault.NotFound) {
-		t.Errorf("the key = %v, want not_found", err)
-	}
+	w.ok("roll", "web-01", "--expire", "1h", "--out", "rolled.env", "--otp", code)
 }
