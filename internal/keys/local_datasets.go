@@ -11,20 +11,31 @@ import (
 	"keyctl/internal/fault"
 )
 
-// findDataset finds a dataset by name.
-func findDataset(tx Tx, name string) (DatasetRecord, error) {
+// findDataset finds a dataset by name, without its keys.
+func findDataset(tx Tx, name string) (Dataset, error) {
+	d, err := tx.DatasetAlone(name)
+	return d, noDataset(err, name)
+}
+
+// findDatasetRecord finds a dataset by name, with its keys: for showing it, and for what is to be done to all of them.
+func findDatasetRecord(tx Tx, name string) (DatasetRecord, error) {
 	d, err := tx.DatasetByName(name)
+	return d, noDataset(err, name)
+}
+
+// noDataset words that there is no dataset of that name.
+func noDataset(err error, name string) error {
 	if fault.Is(err, fault.NotFound) {
-		return d, fault.New(fault.NotFound, "no dataset %q", name).WithHint("`keyctl datasets list` shows the datasets")
+		return fault.New(fault.NotFound, "no dataset %q", name).WithHint("`keyctl datasets list` shows the datasets")
 	}
-	return d, err
+	return err
 }
 
 // Dataset implements Service.
 func (l *Local) Dataset(ctx context.Context, name string) (DatasetView, error) {
 	var view DatasetView
 	err := l.view(ctx, func(tx Tx, _ time.Time) error {
-		d, err := findDataset(tx, name)
+		d, err := findDatasetRecord(tx, name)
 		view = d.View()
 		return err
 	})
@@ -74,7 +85,7 @@ func (l *Local) CreateDataset(ctx context.Context, request NewDataset) (DatasetV
 		if pending, err = c.createDataset(request, d); err != nil {
 			return err
 		}
-		rec, err := findDataset(c, request.Name)
+		rec, err := findDatasetRecord(c, request.Name)
 		view = rec.View()
 		return err
 	})
@@ -205,7 +216,7 @@ func freeName(name string, taken func(name string) error) (string, error) {
 func (l *Local) EditDataset(ctx context.Context, name string, edit DatasetEdit) (DatasetView, error) {
 	var view DatasetView
 	err := l.update(ctx, func(c *change) error {
-		d, err := findDataset(c, name)
+		d, err := findDatasetRecord(c, name)
 		if err != nil {
 			return err
 		}
@@ -249,7 +260,7 @@ func (e DatasetEdit) apply(d *Dataset) error {
 func (l *Local) DeleteDataset(ctx context.Context, name string, detach bool) (DatasetView, error) {
 	var view DatasetView
 	err := l.update(ctx, func(c *change) error {
-		d, err := findDataset(c, name)
+		d, err := findDatasetRecord(c, name)
 		if err != nil {
 			return err
 		}
@@ -325,7 +336,7 @@ func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []str
 			if err != nil {
 				return err
 			}
-			changed, err := link(c, d.Dataset, rec)
+			changed, err := link(c, d, rec)
 			if err != nil {
 				return err
 			}
@@ -333,10 +344,10 @@ func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []str
 			if !changed {
 				outcome = audit.NoOp
 			}
-			c.noteOutcome(action, datasetObject(d.Dataset), outcome, "key", rec.Name, "key_id", rec.ID)
+			c.noteOutcome(action, datasetObject(d), outcome, "key", rec.Name, "key_id", rec.ID)
 		}
-		d, err = findDataset(c, dataset)
-		view = d.View()
+		linked, err := findDatasetRecord(c, dataset)
+		view = linked.View()
 		return err
 	})
 	return view, err

@@ -213,7 +213,7 @@ func datasetsNamed(tx Tx, names []string) ([]Dataset, error) {
 		if err != nil {
 			return nil, err
 		}
-		datasets = append(datasets, d.Dataset)
+		datasets = append(datasets, d)
 	}
 	return datasets, oneUnstructured(datasets)
 }

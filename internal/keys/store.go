@@ -65,6 +65,8 @@ type Tx interface {
 	Dataset(id string) (DatasetRecord, error)
 	// DatasetByName finds a dataset by its exact name, tombstones excluded.
 	DatasetByName(name string) (DatasetRecord, error)
+	// DatasetAlone is DatasetByName without what hangs on the dataset, which may be any number of keys.
+	DatasetAlone(name string) (Dataset, error)
 	// Datasets reads one page ordered by name, tombstones excluded.
 	Datasets(after string, limit int) ([]DatasetRecord, error)
 	PutDataset(Dataset) error

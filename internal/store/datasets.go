@@ -44,6 +44,13 @@ func (t *tx) DatasetByName(name string) (keys.DatasetRecord, error) {
 	return t.datasetRecord(name, selectDataset+`WHERE datasets.name = $1 AND datasets.deleted_at IS NULL`)
 }
 
+// DatasetAlone implements keys.Tx.
+func (t *tx) DatasetAlone(name string) (keys.Dataset, error) {
+	read := func(row scan) (keys.Dataset, error) { return scanDataset(row) }
+	nothing := func([]keys.Dataset) error { return nil }
+	return only(t, "dataset", name, read, nothing, `SELECT `+datasetColumns+` FROM datasets WHERE name = $1 AND deleted_at IS NULL`)
+}
+
 func (t *tx) datasetRecord(ref, query string) (keys.DatasetRecord, error) {
 	return only(t, "dataset", ref, datasetRow, t.addKeyNames, query)
 }

@@ -21,6 +21,8 @@ func TestDatasets(t *testing.T) {
 			return firstError([]error{tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutKey(testKey(1)), tx.PutKey(testKey(2)), tx.PutDataset(full)})
 		})
 		byName := func(tx keys.Tx) (keys.DatasetRecord, error) { return tx.DatasetByName(full.Name) }
+		alone := func(tx keys.Tx) (keys.Dataset, error) { return tx.DatasetAlone(full.Name) }
+		diff(t, "DatasetAlone()", view(t, s, alone), full)
 		diff(t, "DatasetByName()", view(t, s, byName), keys.DatasetRecord{Dataset: full, PrimaryKey: "primary-1"})
 
 		taken := testDataset(2)
@@ -66,6 +68,7 @@ func TestDatasets(t *testing.T) {
 		tombstone.DeletedAt = morning
 		update(t, s, func(tx keys.Tx) error { return tx.PutDataset(tombstone) })
 		wantCode(t, s, "DatasetByName of a tombstone", fault.NotFound, func(tx keys.Tx) error { _, err := byName(tx); return err })
+		wantCode(t, s, "DatasetAlone of a tombstone", fault.NotFound, func(tx keys.Tx) error { _, err := alone(tx); return err })
 		if got := view(t, s, func(tx keys.Tx) (keys.DatasetRecord, error) { return tx.Dataset(full.ID) }); got.DeletedAt.IsZero() {
 			t.Error("Dataset() of a tombstone has no DeletedAt")
 		}
