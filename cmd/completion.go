@@ -67,7 +67,9 @@ func completionScript(root *cobra.Command, shell string) (string, error) {
 		adapt, end = strings.NewReplacer("_filedir", "__keyctl_filedir"), bashEnd
 	case "zsh":
 		err = root.GenZshCompletion(&b)
-		adapt = strings.NewReplacer("#compdef keyctl\n", "#compdef keyctl apikeyctl\n", "compdef _keyctl keyctl\n", "compdef _keyctl keyctl apikeyctl\n")
+		adapt = strings.NewReplacer("#compdef keyctl\n", "#compdef keyctl apikeyctl\n", "compdef _keyctl keyctl\n", "compdef _keyctl keyctl apikeyctl\n",
+			// Packages have it in a file called _apikeyctl, and zsh calls it by the name of the file.
+			`[ "$funcstack[1]" = "_keyctl" ]`, `[[ "$funcstack[1]" = (_keyctl|_apikeyctl) ]]`)
 	case "fish":
 		err = root.GenFishCompletion(&b, true)
 		end = fishEnd(b.String())

@@ -611,16 +611,19 @@ func otherKeyctl(t *testing.T, l *line) {
 	}
 }
 
-// zsh starts an interactive zsh that finds the script in a folder of functions.
-func (w *world) zsh(t *testing.T, path string) *line {
+// zsh starts an interactive zsh that finds the script in a folder of functions, under a name.
+func (w *world) zsh(t *testing.T, path, function string) *line {
 	t.Helper()
 	zsh := needProgram(t, "zsh")
+	if err := os.RemoveAll(w.path("functions")); err != nil {
+		t.Fatal(err)
+	}
 	for _, dir := range []string{"zsh", "functions"} {
 		if err := os.MkdirAll(w.path(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.script("zsh", "functions/_keyctl")
+	w.script("zsh", "functions/"+function)
 	w.write("zsh/.zshrc", strings.Join([]string{
 		`PS1='> '`, `unsetopt beep prompt_sp list_ambiguous`, `fpath=(` + w.path("functions") + ` $fpath)`,
 		`autoload -U compinit; compinit -u -D`, `show-line() { print -r -- "<<$BUFFER>>" }`, `zle -N show-line`, `bindkey -e`,
@@ -634,8 +637,15 @@ func (w *world) zsh(t *testing.T, path string) *line {
 func TestCompletionInZsh(t *testing.T) {
 	w := stocked(t)
 	w.write("only-file", "")
-	w.zsh(t, w.namedPrograms("keyctl", "apikeyctl")).compare(t)
-	t.Run("another keyctl", func(t *testing.T) { otherKeyctl(t, w.zsh(t, w.namedPrograms("apikeyctl"))) })
+	w.zsh(t, w.namedPrograms("keyctl", "apikeyctl"), "_keyctl").compare(t)
+	t.Run("another keyctl", func(t *testing.T) { otherKeyctl(t, w.zsh(t, w.namedPrograms("apikeyctl"), "_keyctl")) })
+	// Packages install it under this name. The first tabulator has to work there, too.
+	t.Run("as packaged", func(t *testing.T) {
+		l := w.zsh(t, w.namedPrograms("apikeyctl"), "_apikeyctl")
+		if line, screen := l.tab("apikeyctl keys show d"); line != "apikeyctl keys show db-01 " {
+			t.Errorf("the first tabulator makes %q, and the screen shows %q", line, screen)
+		}
+	})
 }
 
 func TestCompletionInFish(t *testing.T) {

@@ -207,6 +207,6 @@ _keyctl()
 }
 
 # don't run the completion function when being source-ed or eval-ed
-if [ "$funcstack[1]" = "_keyctl" ]; then
+if [[ "$funcstack[1]" = (_keyctl|_apikeyctl) ]]; then
     _keyctl
 fi
