@@ -185,3 +185,22 @@ func TestR28_BulkDeviceFull(t *testing.T) {
 		}
 	}
 }
+
+// On a terminal the progress stands on a line of its own, out of the way of what is said meanwhile, and is gone at the end.
+func TestBulkProgress(t *testing.T) {
+	w := newWorld(t)
+	w.ok("init")
+	const n = 40
+	s := w.sit("keys", "create", "-f", w.list(n), "--out-dir", w.path("out"))
+	s.expect(fmt.Sprintf(" of %d ", n)).expect("%").expect(fmt.Sprintf("keyctl: created %d, found 0, failed 0", n))
+	s.ends(exitOK)
+	screen := s.shown.String()
+	for i := range n {
+		if result := fmt.Sprintf("\n"+`{"line":%d,"name":"web-%02d","result":"created"`, i+2, i); i > 0 && !strings.Contains(strings.ReplaceAll(screen, "\r", "\n"), result) {
+			t.Errorf("the result of web-%02d does not begin a line of its own", i)
+		}
+	}
+	if end := screen[strings.LastIndex(screen, "keyctl: created"):]; strings.Contains(end, " of ") {
+		t.Errorf("the progress is still there at the end: %q", end)
+	}
+}

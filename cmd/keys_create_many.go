@@ -87,17 +87,18 @@ func (a *app) createKeys(ctx context.Context, o createOptions) error {
 		return err
 	}
 	a.progress = screen.NewProgress(len(rows), "keys")
-	defer a.progress.Done()
 	for _, r := range rows {
 		err := b.create(ctx, r, taken[r.line], drawings)
 		a.progress.Add(1)
 		if err != nil {
+			a.progress.Done()
 			if ctx.Err() != nil {
 				a.say("%d of %d keys were created; the same command with --if-not-exists makes the others", b.made, len(rows))
 			}
 			return err
 		}
 	}
+	a.progress.Done()
 	return b.finish(len(rows))
 }
 
