@@ -692,24 +692,6 @@ func TestCompletionInFish(t *testing.T) {
 	}
 }
 
-// PowerShell is in no distribution that the tests run on, so its absence is no failure anywhere.
-func TestCompletionInPowerShell(t *testing.T) {
-	pwsh, err := exec.LookPath("pwsh")
-	if err != nil {
-		t.Skip(err)
-	}
-	w := stocked(t)
-	script := w.script("powershell", "keyctl.ps1")
-	for text, want := range map[string]string{"keyctl keys show d": "db-01", "apikeyctl keys enable ": "web-02", "keyctl keys sh": "show"} {
-		c := exec.Command(pwsh, "-NoProfile", "-NonInteractive", "-Command",
-			". "+script+"; (TabExpansion2 -inputScript '"+text+"' -cursorColumn "+fmt.Sprint(len(text))+").CompletionMatches.CompletionText")
-		c.Dir, c.Env = w.dir, append(slices.Clone(w.env), "PATH="+w.namedPrograms("keyctl", "apikeyctl"), "TERM=dumb")
-		if r := w.finish(c); strings.TrimSpace(r.out) != want {
-			t.Errorf("PowerShell: after %q it offers %q (%s), want %q", text, r.out, r.err, want)
-		}
-	}
-}
-
 // Profiles come from keyctl's list of them: the keyring, which might ask for a password, is not touched.
 func TestCompletionOfProfiles(t *testing.T) {
 	w := newWorld(t)

@@ -63,15 +63,26 @@ func TestCheckFolderOfAnother(t *testing.T) {
 
 // A folder in which nothing can be made is told to an ordinary user; root can write everywhere.
 func TestCheckFolderThatIsClosed(t *testing.T) {
+	above, err := os.MkdirTemp("", "keyctl-") // unlike t.TempDir open to all
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(above) })
+	chmod(t, above, 0o755)
+	dir := filepath.Join(above, "closed")
+	if err := os.Mkdir(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
 	if os.Geteuid() == 0 {
-		t.Skip("root can write everywhere")
+		if err := os.Chown(dir, 65534, -1); err != nil {
+			t.Fatal(err)
+		}
 	}
-	dir := t.TempDir()
-	chmod(t, dir, 0o500)
-	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
-	if err := CheckFolder(dir); !fault.Is(err, fault.Forbidden) || !strings.Contains(fault.From(err).Hint, "chmod u+wx "+dir) {
-		t.Errorf("CheckFolder of mode 0500 = %v, want forbidden", err)
-	}
+	asNobody(t, func() {
+		if err := CheckFolder(dir); !fault.Is(err, fault.Forbidden) || !strings.Contains(fault.From(err).Hint, "chmod u+wx "+dir) {
+			t.Errorf("CheckFolder of mode 0500 = %v, want forbidden", err)
+		}
+	})
 }
 
 func TestLeftovers(t *testing.T) {
