@@ -163,8 +163,8 @@ func (a *app) planDelivery(ctx context.Context, f deliveryFlags, name string) (*
 func (a *app) credentialFormat(f deliveryFlags) (format credential.Format, chosen bool, err error) {
 	if f.format != "" {
 		format, err = credential.ParseFormat(f.format)
-		if err != nil {
-			err = fault.From(err).WithHint("the formats are %s and %s", joinFormats(), formatGitHub)
+		if f := fault.From(err); f != nil {
+			err = f.WithHint("%s and %s", f.Hint, formatGitHub)
 		}
 		return format, true, err
 	}
@@ -196,14 +196,6 @@ func (a *app) mayPrint(asked bool, hint string) error {
 		return fault.New(fault.Invalid, "under CI a credential is not printed by default: job logs keep it").WithHint("%s", hint)
 	}
 	return nil
-}
-
-func joinFormats() string {
-	var names []string
-	for _, f := range credential.Formats() {
-		names = append(names, string(f))
-	}
-	return strings.Join(names, ", ")
 }
 
 // where says where the credential is, for a person; empty if that is only standard output.
