@@ -171,7 +171,7 @@ func flagError(c *cobra.Command, err error) error {
 	case errors.As(err, &missing):
 		return unknownFlag(c, missing)
 	case errors.As(err, &value):
-		return fault.New(fault.Invalid, "--%s needs a value", value.GetSpecifiedName()).WithHint("%s", usageHint(c))
+		return fault.New(fault.Invalid, "%s needs a value", dashed(value.GetSpecifiedName())).WithHint("%s", usageHint(c))
 	case errors.As(err, &invalid) && errors.Is(err, errEmptyValue):
 		return fault.New(fault.Invalid, "--%s has an empty value", invalid.GetFlag().Name).WithHint("leave the flag out, or give it a value")
 	case errors.As(err, &invalid):
