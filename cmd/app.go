@@ -154,19 +154,22 @@ func (a *app) openStore(ctx context.Context, cfg config.Config) error {
 	if err := a.readMaster(ctx); err != nil {
 		return err
 	}
-	local, err := keys.Open(ctx, db, *a.master, a.env())
-	if err != nil {
-		return err
-	}
 	if db.Outdated() {
+		if err := keys.CheckMaster(ctx, db, *a.master); err != nil {
+			return err
+		}
 		a.say("upgrading the store %s to this version of keyctl", cfg.StorePath)
 		if err := db.Migrate(ctx); err != nil {
 			return err
 		}
 	}
+	local, err := keys.Open(ctx, db, *a.master, a.env())
+	if err != nil {
+		return err
+	}
 	a.local = local
 	a.tell("opened the store %s with the master key of %s as %q in %s", cfg.StorePath, cfg.MasterKey,
-		local.Operator().Name, time.Since(begun).Round(100*time.Microsecond))
+		local.Caller().Name, time.Since(begun).Round(100*time.Microsecond))
 	return nil
 }
 

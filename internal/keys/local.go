@@ -13,7 +13,8 @@ import (
 	"keyctl/internal/fault"
 )
 
-// Local is the Service on a Store: every rule stands here, once. It acts for one caller.
+// Local is the Service on a Store: every rule stands here, once. It acts for one caller: who opened the store, or with
+// Admit the holder of a token.
 type Local struct {
 	store   Store
 	storeID string
@@ -21,6 +22,8 @@ type Local struct {
 	keyring envelope.Keyring
 	chain   audit.Chain
 	caller  Operator
+	token   *Token // what the caller was admitted with; nil for who opened the store
+	origin  Origin // of the request
 	env     Env
 }
 
@@ -79,6 +82,23 @@ func Init(ctx context.Context, store Store, master envelope.MasterKey, env Env) 
 	})
 }
 
+// CheckMaster tells whether the master key is the store's, so that nothing is written with a wrong one, not even an upgrade.
+// no_store: Init never completed. master_key_wrong: it is another store's.
+func CheckMaster(ctx context.Context, store Store, master envelope.MasterKey) error {
+	return store.View(ctx, func(tx Tx) error {
+		_, err := metaFor(tx, master)
+		return err
+	})
+}
+
+func metaFor(tx Tx, master envelope.MasterKey) (Meta, error) {
+	meta, err := tx.Meta()
+	if err != nil {
+		return meta, err
+	}
+	return meta, master.Check(meta.StoreID, meta.CheckValue)
+}
+
 // Open makes a Service of an initialised store. It checks the master key before anything else and writes nothing.
 // no_store: Init never completed. master_key_wrong: it is not this store's key. store_damaged: the key is right and the
 // keyring does not open. forbidden: there is nobody to act for.
@@ -86,16 +106,13 @@ func Open(ctx context.Context, store Store, master envelope.MasterKey, env Env) 
 	var meta Meta
 	var operators []Operator
 	err := store.View(ctx, func(tx Tx) (err error) {
-		if meta, err = tx.Meta(); err != nil {
+		if meta, err = metaFor(tx, master); err != nil {
 			return err
 		}
 		operators, err = tx.Operators()
 		return err
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := master.Check(meta.StoreID, meta.CheckValue); err != nil {
 		return nil, err
 	}
 	keyring, err := envelope.Unwrap(master, meta.StoreID, meta.Keyring)
@@ -114,12 +131,12 @@ func Open(ctx context.Context, store Store, master envelope.MasterKey, env Env) 
 // its master key could do anything by hand anyway.
 func localOperator(operators []Operator, osUser string) (Operator, error) {
 	for _, o := range operators {
-		if o.Name == osUser {
+		if o.Name == osUser && o.State() == OperatorActive {
 			return o, nil
 		}
 	}
 	for _, o := range operators {
-		if o.Role == access.Owner {
+		if o.Role == access.Owner && o.State() == OperatorActive {
 			return o, nil
 		}
 	}
@@ -133,12 +150,12 @@ func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator,
 	}
 }
 
-// Operator is who the Service acts for.
-func (l *Local) Operator() Operator { return l.caller }
+// Caller is who the Service acts for.
+func (l *Local) Caller() Operator { return l.caller }
 
 // view runs fn on one consistent state, with the instant at which it is judged.
 func (l *Local) view(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
-	return l.store.View(ctx, func(tx Tx) error { return fn(tx, Instant(l.env.Now())) })
+	return l.store.View(ctx, func(tx Tx) error { return fn(l.scoped(tx), Instant(l.env.Now())) })
 }
 
 // update runs fn as one change: time is taken once, after the wait for other writers; what time has ended meanwhile is
@@ -149,6 +166,7 @@ func (l *Local) update(ctx context.Context, fn func(c *change) error) error {
 		if err := c.sweep(); err != nil {
 			return err
 		}
+		c.Tx = l.scoped(tx)
 		if err := fn(c); err != nil {
 			return err
 		}
@@ -182,7 +200,10 @@ func (c *change) event(action string, object audit.Object, outcome audit.Outcome
 		At: c.now, Actor: audit.Actor{ID: c.l.caller.ID, Name: c.l.caller.Name},
 		Action: action, Object: object, Outcome: outcome, Detail: map[string]string{},
 	}
-	if c.l.env.OSUser != c.l.caller.Name {
+	switch {
+	case c.l.token != nil:
+		e.Address, e.RequestID, e.Detail["token"] = c.l.origin.address(), c.l.origin.RequestID, c.l.token.ID
+	case c.l.env.OSUser != c.l.caller.Name:
 		e.Detail["os_user"] = c.l.env.OSUser
 	}
 	return e

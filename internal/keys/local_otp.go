@@ -285,6 +285,9 @@ func (l *Local) ResetOTP(ctx context.Context, authority OTPAuthority) error {
 		return c.DeleteSecondFactor(l.caller.ID)
 	}
 	switch {
+	case authority.BreakGlass && l.token != nil:
+		return fault.New(fault.Forbidden, "only who owns the store and its master key resets a second factor without a code").
+			WithHint("give a recovery code, or run the command on the server's machine")
 	case authority.BreakGlass:
 		return l.update(ctx, func(c *change) error {
 			if _, err := check(c); err != nil {

@@ -130,8 +130,8 @@ func TestR16_OperatorIsExactBytes(t *testing.T) {
 		env := p.clock.Env()
 		env.OSUser = user
 		l, err := keys.Open(t.Context(), db, p.master, env)
-		if err != nil || l.Operator().Name != "alex" {
-			t.Fatalf("as %q Open() acts for %q, %v", user, l.Operator().Name, err)
+		if err != nil || l.Caller().Name != "alex" {
+			t.Fatalf("as %q Open() acts for %q, %v", user, l.Caller().Name, err)
 		}
 		newDataset(t, l, fmt.Sprintf("by-%x", user))
 		made := keystest.Events(t, l, keys.AuditFilter{Action: "datasets.create"})

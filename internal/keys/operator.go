@@ -6,13 +6,37 @@ import (
 	"keyctl/internal/access"
 )
 
-// Operator is a person or machine that administers, as stored. On a local store there is one, made by init and named
-// after the OS user.
+// Operator is a person or machine that administers, as stored. The first one is made by init, an owner named after the OS
+// user. A name is given once: it stands in the audit log and on the keys the operator made.
 type Operator struct {
-	ID        string // "op_" and 22 base62 characters
-	Name      string
-	Role      access.Role
-	CreatedAt time.Time
+	ID         string // "op_" and 22 base62 characters
+	Name       string
+	Role       access.Role
+	CreatedAt  time.Time
+	CreatedBy  string // the name of another operator; empty for the first one
+	DisabledAt time.Time
+	DeletedAt  time.Time
+}
+
+// OperatorState is an operator's condition, as one word.
+type OperatorState string
+
+// The states of operators. Only an active one is let in.
+const (
+	OperatorActive   OperatorState = "active"
+	OperatorDisabled OperatorState = "disabled" // can be enabled again
+	OperatorDeleted  OperatorState = "deleted"  // for good
+)
+
+// State computes the operator's state.
+func (o Operator) State() OperatorState {
+	switch {
+	case !o.DeletedAt.IsZero():
+		return OperatorDeleted
+	case !o.DisabledAt.IsZero():
+		return OperatorDisabled
+	}
+	return OperatorActive
 }
 
 // SecondFactor is an operator's authenticator, as stored: one TOTP credential (RFC 6238) with its replay guard and its

@@ -86,11 +86,20 @@ type Tx interface {
 	// RemovePrimaryKey removes a Primary Key that never released a data key, versions included.
 	RemovePrimaryKey(id string) error
 
-	// Operator finds an operator by exact name.
+	// Operator finds an operator by exact name, tombstones included: a name is given once.
 	Operator(name string) (Operator, error)
-	// Operators returns all operators in the order they were made.
+	OperatorByID(id string) (Operator, error)
+	// Operators returns all operators in the order they were made, tombstones included.
 	Operators() ([]Operator, error)
 	PutOperator(Operator) error
+
+	// Token finds a token by id, revoked ones included.
+	Token(id string) (Token, error)
+	// Tokens returns all tokens in the order they were made, revoked ones included.
+	Tokens() ([]Token, error)
+	PutToken(Token) error
+	// TouchToken remembers a use of the token, unless a later one is known.
+	TouchToken(id string, at time.Time, from string) error
 
 	// SecondFactor finds an operator's second factor, confirmed or not.
 	SecondFactor(operatorID string) (SecondFactor, error)

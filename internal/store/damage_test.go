@@ -160,7 +160,7 @@ func TestUnreadableContentIsDamage(t *testing.T) {
 		{`UPDATE keys SET created_at = 9223372036854775807`, func(tx keys.Tx) error { _, err := allKeys(tx); return err }},
 		{`UPDATE credentials SET terms = '{'`, func(tx keys.Tx) error { _, err := allKeys(tx); return err }},
 		{`DROP TABLE recovery_codes`, func(tx keys.Tx) error { _, err := tx.RecoveryCodesLeft("op_1"); return err }},
-		{`UPDATE goose_db_version SET version_id = -1 WHERE version_id > 0`, nil},
+		{`UPDATE goose_db_version SET version_id = -version_id WHERE version_id > 0`, nil},
 		{`DROP TABLE goose_db_version`, nil},
 	} {
 		path := newStore(t)

@@ -9,12 +9,13 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 )
 
-// laterMigrations are the embedded migrations and more of them, numbered from 2, each a list of statements.
+// laterMigrations are the embedded migrations and more of them, each a list of statements.
 func laterMigrations(t testing.TB, more ...[]string) fs.FS {
 	t.Helper()
 	all := fstest.MapFS{}
@@ -36,6 +37,22 @@ func laterMigrations(t testing.TB, more ...[]string) fs.FS {
 	return all
 }
 
+// released is the version of the embedded migrations, which a new store has.
+func released(t testing.TB) int64 {
+	t.Helper()
+	version, err := newestVersion(embedded())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version
+}
+
+// copyBefore is where an upgrade by so many more migrations leaves its copy.
+func copyBefore(t testing.TB, path string, more int64) string {
+	t.Helper()
+	return fmt.Sprintf("%s.before-v%d", path, released(t)+more)
+}
+
 var upgradeSteps = []string{
 	`CREATE TABLE later (x INTEGER NOT NULL)`,
 	`INSERT INTO later (x) SELECT count(*) FROM keys`,
@@ -43,8 +60,9 @@ var upgradeSteps = []string{
 }
 
 func TestNewestVersion(t *testing.T) {
-	if got, err := newestVersion(laterMigrations(t, upgradeSteps, upgradeSteps)); err != nil || got != 3 {
-		t.Errorf("newestVersion() = %d, %v, want 3", got, err)
+	want := released(t) + 2
+	if got, err := newestVersion(laterMigrations(t, upgradeSteps, upgradeSteps)); err != nil || got != want {
+		t.Errorf("newestVersion() = %d, %v, want %d", got, err, want)
 	}
 }
 
@@ -88,8 +106,8 @@ func TestR47_Upgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if !db.Outdated() || db.SchemaVersion() != 1 {
-		t.Errorf("Outdated() = %v at version %d, want true at 1", db.Outdated(), db.SchemaVersion())
+	if !db.Outdated() || db.SchemaVersion() != released(t) {
+		t.Errorf("Outdated() = %v at version %d, want true at %d", db.Outdated(), db.SchemaVersion(), released(t))
 	}
 	diff(t, "Meta() before the upgrade", view(t, db, keys.Tx.Meta), testMeta)
 	wantCode(t, db, "Update before the upgrade", fault.Internal, func(keys.Tx) error { return nil })
@@ -97,8 +115,8 @@ func TestR47_Upgrade(t *testing.T) {
 		if err := db.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if db.Outdated() || db.SchemaVersion() != 3 {
-			t.Errorf("Outdated() = %v at version %d after Migrate, want false at 3", db.Outdated(), db.SchemaVersion())
+		if db.Outdated() || db.SchemaVersion() != released(t)+2 {
+			t.Errorf("Outdated() = %v at version %d after Migrate, want false at %d", db.Outdated(), db.SchemaVersion(), released(t)+2)
 		}
 	}
 	if got := view(t, db, allKeys); len(got) != 1 || got[0].Description != "+" {
@@ -106,7 +124,7 @@ func TestR47_Upgrade(t *testing.T) {
 	}
 	putKeys(t, db, testKey(2))
 
-	kept := path + ".before-v3"
+	kept := copyBefore(t, path, 2)
 	if info, err := os.Stat(kept); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("the copy from before: %v, %v, want a private file", info, err)
 	}
@@ -146,8 +164,8 @@ func TestR47_UpgradeStoppedAtEachStatement(t *testing.T) {
 		if err := db.Migrate(t.Context()); err == nil {
 			t.Fatalf("an upgrade stopped at statement %d succeeded", stop)
 		}
-		if !db.Outdated() || db.SchemaVersion() != 2 {
-			t.Errorf("stopped at %d: version %d, outdated %v, want 2, true", stop, db.SchemaVersion(), db.Outdated())
+		if !db.Outdated() || db.SchemaVersion() != released(t)+1 {
+			t.Errorf("stopped at %d: version %d, outdated %v, want %d, true", stop, db.SchemaVersion(), db.Outdated(), released(t)+1)
 		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -194,9 +212,9 @@ func TestR47_TwoUpgradesAtOnce(t *testing.T) {
 		if got := view(t, all[0], allKeys); len(got) != 1 || got[0].Description != "+-" {
 			t.Errorf("the upgrade was not made exactly once: %q", got[0].Description)
 		}
-		before := openStore(t, path+".before-v3")
-		if before.SchemaVersion() != 1 {
-			t.Errorf("the copy from before has version %d, want 1", before.SchemaVersion())
+		before := openStore(t, copyBefore(t, path, 2))
+		if before.SchemaVersion() != released(t) {
+			t.Errorf("the copy from before has version %d, want %d", before.SchemaVersion(), released(t))
 		}
 	}
 }
@@ -210,5 +228,39 @@ func TestMigrationsAreNumberedWithoutGaps(t *testing.T) {
 		if want := fmt.Sprintf("%05d_", i+1); !strings.HasPrefix(name, want) {
 			t.Errorf("migration %q, want it to begin with %s", name, want)
 		}
+	}
+}
+
+// TestR47_UpgradeFromEachVersion brings a store of every earlier version to the newest one, with what it holds.
+func TestR47_UpgradeFromEachVersion(t *testing.T) {
+	names, err := fs.Glob(embedded(), "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := 1; version < len(names); version++ {
+		earlier := fstest.MapFS{}
+		for _, name := range names[:version] {
+			content, err := fs.ReadFile(embedded(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			earlier[name] = &fstest.MapFile{Data: content}
+		}
+		path := filepath.Join(t.TempDir(), "keyctl.db")
+		err := Create(t.Context(), path, Options{migrations: earlier}, putTestMeta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		execRaw(t, path, `INSERT INTO operators (id, name, role, created_at) VALUES ('op_1', 'alex', 'owner', 1000000)`)
+		db := openStore(t, path)
+		if !db.Outdated() {
+			t.Fatalf("a store of version %d is not outdated", version)
+		}
+		want := []keys.Operator{{ID: "op_1", Name: "alex", Role: "owner", CreatedAt: time.Unix(1, 0).UTC()}}
+		diff(t, fmt.Sprintf("Operators() of a store of version %d", version), view(t, db, keys.Tx.Operators), want)
+		if err := db.Migrate(t.Context()); err != nil {
+			t.Fatalf("upgrading from version %d: %v", version, err)
+		}
+		diff(t, fmt.Sprintf("Operators() after the upgrade from version %d", version), view(t, db, keys.Tx.Operators), want)
 	}
 }

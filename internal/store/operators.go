@@ -8,11 +8,23 @@ import (
 	"keyctl/internal/keys"
 )
 
-const selectOperator = `SELECT id, name, role, created_at FROM operators `
+// Operators are read before an upgrade too, to open a store or a backup of version 1, which had none of the later columns.
+const (
+	selectOperator   = `SELECT id, name, role, created_at, created_by, disabled_at, deleted_at FROM operators `
+	selectOperatorV1 = `SELECT id, name, role, created_at, '', NULL, NULL FROM operators `
+)
+
+func (t *tx) selectOperator() string {
+	if t.db.version.Load() == 1 {
+		return selectOperatorV1
+	}
+	return selectOperator
+}
 
 func operatorRow(row scan) (o keys.Operator, err error) {
 	var role string
-	if err := row(&o.ID, &o.Name, &role, instant{&o.CreatedAt}); err != nil {
+	err = row(&o.ID, &o.Name, &role, instant{&o.CreatedAt}, &o.CreatedBy, instant{&o.DisabledAt}, instant{&o.DeletedAt})
+	if err != nil {
 		return o, err
 	}
 	o.Role, err = access.ParseRole(role)
@@ -21,23 +33,34 @@ func operatorRow(row scan) (o keys.Operator, err error) {
 
 // Operator implements keys.Tx.
 func (t *tx) Operator(name string) (keys.Operator, error) {
-	o, found, err := first(t, operatorRow, selectOperator+`WHERE name = $1`, name)
+	o, found, err := first(t, operatorRow, t.selectOperator()+`WHERE name = $1`, name)
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "no operator %q", name)
 	}
 	return o, err
 }
 
+// OperatorByID implements keys.Tx.
+func (t *tx) OperatorByID(id string) (keys.Operator, error) {
+	o, found, err := first(t, operatorRow, t.selectOperator()+`WHERE id = $1`, id)
+	if err == nil && !found {
+		err = noOperator(id)
+	}
+	return o, err
+}
+
 // Operators implements keys.Tx.
 func (t *tx) Operators() ([]keys.Operator, error) {
-	return list(t, operatorRow, selectOperator+`ORDER BY seq`)
+	return list(t, operatorRow, t.selectOperator()+`ORDER BY seq`)
 }
 
 // PutOperator implements keys.Tx.
 func (t *tx) PutOperator(o keys.Operator) error {
-	_, err := t.exec(`INSERT INTO operators (id, name, role, created_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (id) DO UPDATE SET name = excluded.name, role = excluded.role, created_at = excluded.created_at`,
-		o.ID, o.Name, string(o.Role), micros(o.CreatedAt))
+	_, err := t.exec(`INSERT INTO operators (id, name, role, created_at, created_by, disabled_at, deleted_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, role = excluded.role, created_at = excluded.created_at,
+			created_by = excluded.created_by, disabled_at = excluded.disabled_at, deleted_at = excluded.deleted_at`,
+		o.ID, o.Name, string(o.Role), micros(o.CreatedAt), o.CreatedBy, optionalMicros(o.DisabledAt), optionalMicros(o.DeletedAt))
 	if isTaken(err) {
 		return fault.New(fault.Exists, "there is an operator %q already", o.Name).WithCause(err)
 	}

@@ -1,0 +1,63 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+const selectToken = `SELECT id, operator_id, description, mac, datasets, created_at, created_by, expires_at, revoked_at,
+	last_used_at, last_used_from FROM tokens `
+
+func tokenRow(row scan) (k keys.Token, err error) {
+	err = row(&k.ID, &k.OperatorID, &k.Description, &k.MAC, document{&k.Datasets}, instant{&k.CreatedAt}, &k.CreatedBy,
+		instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt}, &k.LastUsedFrom)
+	return k, err
+}
+
+// Token implements keys.Tx.
+func (t *tx) Token(id string) (keys.Token, error) {
+	k, found, err := first(t, tokenRow, selectToken+`WHERE id = $1`, id)
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "no token %q", id)
+	}
+	return k, err
+}
+
+// Tokens implements keys.Tx.
+func (t *tx) Tokens() ([]keys.Token, error) {
+	return list(t, tokenRow, selectToken+`ORDER BY seq`)
+}
+
+// PutToken implements keys.Tx.
+func (t *tx) PutToken(k keys.Token) error {
+	datasets, err := json.Marshal(k.Datasets)
+	if err != nil {
+		return err
+	}
+	if k.Datasets == nil {
+		datasets = []byte("[]")
+	}
+	_, err = t.exec(`INSERT INTO tokens (id, operator_id, description, mac, datasets, created_at, created_by, expires_at,
+			revoked_at, last_used_at, last_used_from)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (id) DO UPDATE SET operator_id = excluded.operator_id, description = excluded.description,
+			mac = excluded.mac, datasets = excluded.datasets, created_at = excluded.created_at,
+			created_by = excluded.created_by, expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
+			last_used_at = excluded.last_used_at, last_used_from = excluded.last_used_from`,
+		k.ID, k.OperatorID, k.Description, k.MAC, string(datasets), micros(k.CreatedAt), k.CreatedBy,
+		optionalMicros(k.ExpiresAt), optionalMicros(k.RevokedAt), optionalMicros(k.LastUsedAt), k.LastUsedFrom)
+	if isDangling(err) {
+		return noOperator(k.OperatorID).WithCause(err)
+	}
+	return err
+}
+
+// TouchToken implements keys.Tx.
+func (t *tx) TouchToken(id string, at time.Time, from string) error {
+	_, err := t.exec(`UPDATE tokens SET last_used_at = $2, last_used_from = $3 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)`,
+		id, micros(at), from)
+	return err
+}
