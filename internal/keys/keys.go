@@ -31,6 +31,8 @@ import (
 // stop there with otp_required (or otp_not_enrolled), so a caller may try without a code and ask for one only when told.
 // otp_wrong: counted. otp_used: the code was right but is spent, not counted. otp_locked: too many wrong ones.
 type Service interface {
+	Team
+
 	// Key returns one key.
 	Key(ctx context.Context, ref string) (KeyView, error)
 	// Keys returns one page of the keys a filter lets through.
@@ -132,7 +134,8 @@ type Service interface {
 	// confirm. exists: confirmed already.
 	ConfirmOTP(ctx context.Context, code string) ([]credential.Secret, error)
 	// ResetOTP removes the caller's second factor, authorised by one of: a code, a recovery code, or, on a local store,
-	// breaking the glass. not_found: there is none. otp_wrong: no such recovery code.
+	// breaking the glass; or as an owner another operator's, by the owner's own code or breaking the glass. not_found: there
+	// is none. otp_wrong: no such recovery code.
 	ResetOTP(ctx context.Context, authority OTPAuthority) error
 	// NewRecoveryCodes replaces the caller's recovery codes and returns the new ones, once. Asks for a code.
 	NewRecoveryCodes(ctx context.Context, code string) ([]credential.Secret, error)
@@ -232,8 +235,9 @@ type Enrollment struct {
 	URI    credential.Secret // otpauth://
 }
 
-// OTPAuthority is what a reset of the second factor rests on. Exactly one is set.
+// OTPAuthority is what a reset of a second factor rests on: exactly one of a code, a recovery code or breaking the glass.
 type OTPAuthority struct {
+	Operator     string // whose second factor; empty: the caller's
 	Code         string
 	RecoveryCode credential.Secret
 	BreakGlass   bool // the caller owns the store's file and master key, and said so in so many words

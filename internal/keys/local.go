@@ -153,6 +153,18 @@ func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator,
 // Caller is who the Service acts for.
 func (l *Local) Caller() Operator { return l.caller }
 
+// Writable writes to the store and leaves it as it was, so that a server knows whether changes and their audit records
+// would be kept. store_busy, unavailable: not now.
+func (l *Local) Writable(ctx context.Context) error {
+	return l.store.Update(ctx, func(tx Tx) error {
+		meta, err := tx.Meta()
+		if err != nil {
+			return err
+		}
+		return tx.PutMeta(meta)
+	})
+}
+
 // view runs fn on one consistent state, with the instant at which it is judged.
 func (l *Local) view(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
 	return l.store.View(ctx, func(tx Tx) error { return fn(l.scoped(tx), Instant(l.env.Now())) })
@@ -203,7 +215,7 @@ func (c *change) event(action string, object audit.Object, outcome audit.Outcome
 	switch {
 	case c.l.token != nil:
 		e.Address, e.RequestID, e.Detail["token"] = c.l.origin.address(), c.l.origin.RequestID, c.l.token.ID
-	case c.l.env.OSUser != c.l.caller.Name:
+	case c.l.caller.ID != "" && c.l.env.OSUser != c.l.caller.Name:
 		e.Detail["os_user"] = c.l.env.OSUser
 	}
 	return e

@@ -273,16 +273,21 @@ func (l *Local) recoveryMAC(code credential.Secret) []byte {
 
 // ResetOTP implements Service.
 func (l *Local) ResetOTP(ctx context.Context, authority OTPAuthority) error {
+	target := l.caller
 	check := func(c *change) (bool, error) {
-		_, err := c.SecondFactor(l.caller.ID)
+		var err error
+		if target, err = l.factorOwner(c, authority.Operator); err != nil {
+			return false, err
+		}
+		_, err = c.SecondFactor(target.ID)
 		if fault.Is(err, fault.NotFound) {
-			err = fault.New(fault.NotFound, "%q has no second factor", l.caller.Name).WithHint("`keyctl otp enroll` makes one")
+			err = fault.New(fault.NotFound, "%q has no second factor", target.Name).WithHint("`keyctl otp enroll` makes one")
 		}
 		return false, err
 	}
 	remove := func(c *change, by string) error {
-		c.note("otp.reset", operatorObject(l.caller), "by", by)
-		return c.DeleteSecondFactor(l.caller.ID)
+		c.note("otp.reset", operatorObject(target), "by", by)
+		return c.DeleteSecondFactor(target.ID)
 	}
 	switch {
 	case authority.BreakGlass && l.token != nil:
@@ -295,10 +300,25 @@ func (l *Local) ResetOTP(ctx context.Context, authority OTPAuthority) error {
 			}
 			return remove(c, "break_glass")
 		})
+	case !authority.RecoveryCode.IsZero() && authority.Operator != "" && authority.Operator != l.caller.Name:
+		return fault.New(fault.Invalid, "a recovery code resets one's own second factor only").
+			WithHint("give an authenticator code of your own")
 	case !authority.RecoveryCode.IsZero():
 		return l.resetByRecoveryCode(ctx, authority.RecoveryCode, check, remove)
 	}
 	return l.guarded(ctx, "otp.reset", authority.Code, check, func(c *change) error { return remove(c, "code") })
+}
+
+// factorOwner finds the operator whose second factor is to go: the caller, or for an owner anybody.
+func (l *Local) factorOwner(c *change, name string) (Operator, error) {
+	if name == "" || name == l.caller.Name {
+		return l.caller, nil
+	}
+	o, err := l.findOperator(c, name)
+	if err != nil {
+		return o, err
+	}
+	return o, l.ownersOnly()
 }
 
 // resetByRecoveryCode spends a recovery code. It is not throttled: a recovery code has 120 random bits, and it must
