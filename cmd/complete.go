@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"keyctl/internal/access"
 	"keyctl/internal/audit"
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
@@ -283,6 +284,8 @@ func (a *app) flagValues() map[string]cobra.CompletionFunc {
 
 		"dataset": a.completesFlag("dataset", datasetNames), "primary-key": a.completesFlag("primary-key", primaryKeyNames(nil)),
 		"object": a.completesFlag("object", keyNames(keys.KeyFilter{States: keys.KeyStates()})),
+
+		"operator": a.completesFlag("operator", operatorNames(nil)), "role": words(access.Roles()...),
 
 		"state":  words(keys.KeyStates()...),
 		"sort":   words("name", "created", "expires", "last-used", "-name", "-created", "-expires", "-last-used"),

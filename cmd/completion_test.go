@@ -136,7 +136,7 @@ func TestCompletionOffers(t *testing.T) {
 		{"--master-key command:cat", "", ":38"},
 		{"completion ", "bash zsh fish powershell", none},
 		{"help k", "keys", none},
-		{"help ", "audit backup completion credentials datasets doctor environment exit-codes formatting init keys otp primary-keys restore roll rolls run secrets verify version", none},
+		{"help ", "audit backup completion credentials datasets doctor environment exit-codes formatting init keys operators otp primary-keys restore roll rolls run secrets tokens verify version whoami", none},
 		{"help keys e", "edit enable", none},
 		{"help nope ", "", none},
 		{"keys l", "list", none},
@@ -235,7 +235,7 @@ func TestCompletionKnowsTheTree(t *testing.T) {
 				t.Errorf("%s: what completes the value of --%s? Say so in flagValues, or list it in freeTexts", c.CommandPath(), f.Name)
 			}
 		})
-		for _, word := range []string{"KEY", "DATASET", "PRIMARY-KEY", "FILE", "SHELL", "COMMAND"} {
+		for _, word := range []string{"KEY", "DATASET", "PRIMARY-KEY", "OPERATOR", "TOKEN-ID", "FILE", "SHELL", "COMMAND"} {
 			if regexp.MustCompile(`^\S+ (?:\[?[A-Z-]+ )*\[?`+word+`\b`).MatchString(c.Use) && c.ValidArgsFunction == nil && c.ValidArgs == nil {
 				t.Errorf("%s: what completes %s? Set ValidArgsFunction", c.Use, word)
 			}

@@ -324,14 +324,19 @@ func (d *delivery) fill(i issued) error {
 }
 
 func undelivered(cred credential.Credential, s sink, err error) error {
-	reason := "it went away"
-	if f := fault.From(err); f != nil {
-		reason = f.Message
-	} else if !errors.Is(err, syscall.EPIPE) {
-		reason = err.Error()
-	}
-	return fault.New(fault.Undelivered, "the credential %s of key %q could not be delivered to %s: %s", cred.AccessKeyID, cred.Name, s.place(), reason).
+	return fault.New(fault.Undelivered, "the credential %s of key %q could not be delivered to %s: %s", cred.AccessKeyID, cred.Name, s.place(), whyUndelivered(err)).
 		WithHint("nothing was activated; run the command again").WithCause(err)
+}
+
+// whyUndelivered says in a few words what was wrong with a place for a secret.
+func whyUndelivered(err error) string {
+	switch f := fault.From(err); {
+	case f != nil:
+		return f.Message
+	case errors.Is(err, syscall.EPIPE):
+		return "it went away"
+	}
+	return err.Error()
 }
 
 // finish completes the hand-over in every place. The credential is in force: that one place fails takes it from no other.

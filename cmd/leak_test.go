@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/keyringtest"
 )
 
@@ -38,7 +39,10 @@ var sweep = []string{
 	"primary-keys create shared", "primary-keys rotate payments", "primary-keys disable payments --otp CODE --yes", "primary-keys enable payments", "otp confirm --otp CODE",
 	"otp recovery-codes --otp CODE", "otp reset --otp CODE", "otp reset --yes", "otp enroll", "backup backup.FORMAT", "restore backup.table --yes",
 	"rolls", "datasets", "primary-keys", "keys delete web-02 --yes", "datasets delete archive --yes --detach", "",
-	"clipboard-clear",
+	"clipboard-clear", "whoami", "operators", "operators create ann --role ci", "operators list", "operators show ann",
+	"operators edit ann --role auditor", "operators edit ann --role owner --otp CODE", "operators disable ann --yes",
+	"operators enable ann", "tokens", "tokens create --out FORMAT.token", "tokens list", "tokens revoke TOKEN --yes",
+	"operators delete ann --yes",
 }
 
 // TestR1_SecretsAreShownOnce runs every command, in every format, after the secrets were shown: none shows them again.
@@ -55,6 +59,13 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 	for _, file := range []string{"payments.env", "old.env", "web-01.env", "web-02.env"} {
 		c.addCredential(w.read(w.path(file)))
 	}
+	w.ok("tokens", "create", "--out", "me.token")
+	token := credential.NewSecret(strings.TrimSpace(w.read(w.path("me.token"))))
+	c.add("operator token", token.Reveal(), nil)
+	tokenID, err := credential.OperatorTokenID(token)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ring := keyringtest.Missing() == nil || os.Getenv("CI") == "true"
 	if ring {
 		w.keyring()
@@ -64,7 +75,7 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 	for _, line := range sweep {
 		worked := false
 		for _, format := range outputs {
-			args := strings.Fields(strings.NewReplacer("CODE", phone.now(), "FORMAT", format).Replace(line))
+			args := strings.Fields(strings.NewReplacer("CODE", phone.now(), "FORMAT", format, "TOKEN", tokenID).Replace(line))
 			r := w.run(append(args, "-o", format, "-v")...)
 			worked = worked || r.status == exitOK
 			where := fmt.Sprintf("keyctl %s -o %s", line, format)

@@ -16,7 +16,7 @@ import (
 )
 
 func newOTPReset(a *app) *cobra.Command {
-	var recoveryFile string
+	var recoveryFile, operator string
 	var code codeFlags
 	c := &cobra.Command{
 		Use:   "reset",
@@ -24,17 +24,19 @@ func newOTPReset(a *app) *cobra.Command {
 		Long: `Remove the second factor. It takes one of three: an authenticator code; a recovery code, from a prompt or --recovery-code-file; or, on
 a local store, breaking the glass: typing the store's path on a terminal, or --yes. Each is in the audit log.
 
-The reset works while wrong codes have locked the second factor, except with a code.`,
+The reset works while wrong codes have locked the second factor, except with a code. An owner also removes another operator's, with
+--operator and a code of the owner's own or, on a local store, by breaking the glass.`,
 		Example: `  keyctl otp reset
   keyctl otp reset --recovery-code-file code.txt
-  keyctl otp reset --yes`,
+  keyctl otp reset --yes
+  keyctl otp reset --operator ann`,
 		Args: args(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			service, err := a.open(c.Context())
 			if err != nil {
 				return err
 			}
-			if err := a.resetOTP(c.Context(), service, code, recoveryFile); err != nil {
+			if err := a.resetOTP(c.Context(), service, operator, code, recoveryFile); err != nil {
 				return err
 			}
 			a.say("the second factor is removed")
@@ -44,18 +46,19 @@ The reset works while wrong codes have locked the second factor, except with a c
 	}
 	c.Flags().SortFlags = false
 	c.Flags().Var(nonEmpty(&recoveryFile), "recovery-code-file", "read a recovery code from this file, - for standard input")
+	c.Flags().Var(nonEmpty(&operator), "operator", "whose second factor, as an owner (default: yours)")
 	code.add(c.Flags())
 	return c
 }
 
 // resetOTP takes the authority that was given, or else asks which one there is.
-func (a *app) resetOTP(ctx context.Context, service keys.Service, flags codeFlags, recoveryFile string) error {
+func (a *app) resetOTP(ctx context.Context, service keys.Service, operator string, flags codeFlags, recoveryFile string) error {
 	if flags != (codeFlags{}) {
 		if recoveryFile != "" {
 			return fault.New(fault.Invalid, "a reset rests on a code or on a recovery code, not on both").WithHint("leave one out")
 		}
 		return a.withCode(ctx, flags, func(code string) error {
-			return service.ResetOTP(ctx, keys.OTPAuthority{Code: code})
+			return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, Code: code})
 		})
 	}
 	if recoveryFile != "" {
@@ -63,19 +66,19 @@ func (a *app) resetOTP(ctx context.Context, service keys.Service, flags codeFlag
 		if err != nil {
 			return err
 		}
-		return service.ResetOTP(ctx, keys.OTPAuthority{RecoveryCode: code})
+		return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, RecoveryCode: code})
 	}
 	screen, err := a.terminal()
 	if err != nil {
 		return err
 	}
-	if screen.CanPrompt() && !a.yes {
+	if screen.CanPrompt() && !a.yes && operator == "" {
 		code, err := screen.AskSecret(ctx, "Recovery code (empty: none left)")
 		if err != nil {
 			return err
 		}
 		if code.Reveal() != "" {
-			return service.ResetOTP(ctx, keys.OTPAuthority{RecoveryCode: code})
+			return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, RecoveryCode: code})
 		}
 	}
 	question := "Without a recovery code only the owner of the store may go on. The audit log will tell."
@@ -85,7 +88,7 @@ func (a *app) resetOTP(ctx context.Context, service keys.Service, flags codeFlag
 		}
 		return err
 	}
-	return service.ResetOTP(ctx, keys.OTPAuthority{BreakGlass: true})
+	return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, BreakGlass: true})
 }
 
 // maxRecoveryFile bounds the file of --recovery-code-file.
