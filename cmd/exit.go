@@ -38,7 +38,7 @@ var exits = []struct {
 	codes   []fault.Code
 }{
 	{exitOK, "done", nil},
-	{exitInternal, "unexpected, or the store is damaged or newer", []fault.Code{fault.Internal, fault.MasterKeyMissing, fault.MasterKeyWrong, fault.StoreDamaged, fault.SchemaNewer}},
+	{exitInternal, "unexpected, or the store is damaged or newer", []fault.Code{fault.Internal, fault.MasterKeyMissing, fault.MasterKeyWrong, fault.StoreDamaged, fault.SchemaNewer, fault.Unsupported}},
 	{exitUsage, "usage or invalid input; nothing was changed", []fault.Code{fault.Invalid, fault.NoRestriction}},
 	{exitNotFound, "not found", []fault.Code{fault.NotFound, fault.NoStore}},
 	{exitUnauthenticated, "not authenticated", []fault.Code{fault.Unauthenticated}},
@@ -114,9 +114,9 @@ func report(sys *System, asJSON bool, err error) int {
 		fmt.Fprintln(sys.Stderr, "keyctl: "+word)
 		return status
 	}
-	message, hint := err.Error(), ""
+	message, hint, requestID := err.Error(), "", ""
 	if f := fault.From(err); f != nil {
-		hint = f.Hint
+		hint, requestID = f.Hint, f.RequestID
 	}
 	message, hint = credential.MaskTokens(message), credential.MaskTokens(hint)
 	if asJSON {
@@ -125,6 +125,9 @@ func report(sys *System, asJSON bool, err error) int {
 		doc.Error.Retryable = doc.Error.Code.Retryable()
 		if hint != "" {
 			doc.Error.Hint = &hint
+		}
+		if requestID != "" {
+			doc.Error.RequestID = &requestID
 		}
 		encoder := json.NewEncoder(sys.Stderr)
 		encoder.SetEscapeHTML(false)

@@ -22,6 +22,7 @@ const (
 	MasterKeyWrong   Code = "master_key_wrong"   // a master key, but not this store's, or a damaged one
 	StoreDamaged     Code = "store_damaged"      // the store's content contradicts itself
 	SchemaNewer      Code = "schema_newer"       // a newer keyctl wrote this store
+	Unsupported      Code = "unsupported"        // the server is of another version and cannot do this
 
 	Invalid       Code = "invalid"        // input that can never be right
 	NoRestriction Code = "no_restriction" // an edit would silently lift a key's last address restriction
@@ -62,7 +63,7 @@ const (
 // Codes returns every code once, in the order above.
 func Codes() []Code {
 	return []Code{
-		Internal, MasterKeyMissing, MasterKeyWrong, StoreDamaged, SchemaNewer,
+		Internal, MasterKeyMissing, MasterKeyWrong, StoreDamaged, SchemaNewer, Unsupported,
 		Invalid, NoRestriction,
 		NotFound, NoStore,
 		Unauthenticated, Forbidden,
@@ -83,6 +84,8 @@ type Error struct {
 	Message string
 	Hint    string
 	Cause   error
+
+	RequestID string // of the server that answered so; empty for a local store
 }
 
 // New makes an error with a code and a message in the manner of fmt.Sprintf.

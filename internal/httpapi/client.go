@@ -1,0 +1,370 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"keyctl/internal/credential"
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+// ClientOptions says where a server is and who asks.
+type ClientOptions struct {
+	Server  string            // https://HOST[:PORT][/PREFIX]; http:// only for a loopback host
+	Token   credential.Secret // lets the caller in
+	Roots   *x509.CertPool    // whose certificates are trusted; nil: the system's
+	Timeout time.Duration     // of one call, with what is repeated in it; positive
+	Version string            // of the program
+}
+
+// Client is the keys.Service of a server. It keeps the promises of the interface over a network that loses answers: what
+// its arguments make idempotent it repeats, and of the rest it says outcome_unknown, never that nothing happened (R32).
+//
+// Besides the codes of the Service a call may fail with unauthenticated, unavailable, outcome_unknown, rate_limited and
+// unsupported (the server is of another version).
+type Client struct {
+	options ClientOptions
+	base    *url.URL
+	http    *http.Client
+}
+
+var _ keys.Service = (*Client)(nil)
+
+// The attempts of a call, and the longest pause after the first one; each further pause may be twice as long.
+const (
+	attempts   = 5
+	firstPause = 100 * time.Millisecond
+)
+
+// NewClient makes a Client. It connects to nothing yet. invalid: the address is none, or plain HTTP would leave the machine.
+func NewClient(o ClientOptions) (*Client, error) {
+	base, err := ParseServer(o.Server)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots},
+		TLSHandshakeTimeout: 10 * time.Second,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 4,
+		DisableCompression:  true,
+	}
+	return &Client{options: o, base: base, http: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// ParseServer reads the address of a server: https, or http on a loopback address, and nothing that a secret could hide in.
+func ParseServer(text string) (*url.URL, error) {
+	const hint = "write https://HOST[:PORT], for example https://keys.example.com"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "" || u.Hostname() == "":
+		return nil, fault.New(fault.Invalid, "the server's address is not a URL").WithHint(hint)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, fault.New(fault.Invalid, "the server's address has a user, a query or a fragment").WithHint(hint)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, fault.New(fault.Invalid, "plain http would carry the token over the network readably").WithHint(hint)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fault.New(fault.Invalid, "the server's address is neither https nor http").WithHint(hint)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.Unmap().IsLoopback()
+}
+
+// Close gives up idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) place() string { return c.base.Scheme + "://" + c.base.Host }
+
+// on calls the operation. A lost answer makes it repeat the call where the operation is harmless to repeat.
+func (op *operation[In, Out]) on(ctx context.Context, c *Client, in In) (Out, error) {
+	return op.send(ctx, c, in, op.repeats)
+}
+
+// once calls the operation and does not repeat it, whatever it is otherwise.
+func (op *operation[In, Out]) once(ctx context.Context, c *Client, in In) (Out, error) {
+	return op.send(ctx, c, in, counts)
+}
+
+// repeatedly calls the operation with arguments that make it harmless to repeat.
+func (op *operation[In, Out]) repeatedly(ctx context.Context, c *Client, in In) (Out, error) {
+	return op.send(ctx, c, in, harmless)
+}
+
+func (op *operation[In, Out]) send(ctx context.Context, c *Client, in In, repeat repeats) (out Out, err error) {
+	path, query, err := placeOf(op.path, reflect.ValueOf(in))
+	if err != nil {
+		return out, err
+	}
+	var body []byte
+	if value, ok := bodyOf[In](); ok {
+		if body, err = json.Marshal(reflect.ValueOf(in).FieldByIndex(value).Interface()); err != nil {
+			return out, fault.New(fault.Invalid, "the request cannot be written as JSON").WithHint("years go from 1 to 9999").WithCause(err)
+		}
+	}
+	answer, err := c.call(ctx, op.route, repeat, path, query, body)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return out, c.strange("an answer to " + op.id)
+	}
+	return out, nil
+}
+
+// bodyOf finds the Body of an input.
+func bodyOf[In any]() (index []int, ok bool) {
+	f, ok := reflect.TypeFor[In]().FieldByName("Body")
+	return f.Index, ok
+}
+
+// sizeOf is how much of a body a value takes.
+func sizeOf(v any) int {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return MaxBody
+	}
+	return len(text) + 1
+}
+
+// placeOf fills in a path and makes the query from an input's fields.
+func placeOf(path string, in reflect.Value) (filled string, query url.Values, err error) {
+	query = url.Values{}
+	for i := range in.NumField() {
+		field, value := in.Type().Field(i), in.Field(i)
+		if field.Anonymous {
+			inner := url.Values{}
+			if path, inner, err = placeOf(path, value); err != nil {
+				return "", nil, err
+			}
+			for name, values := range inner {
+				query[name] = values
+			}
+		} else if name := field.Tag.Get("path"); name != "" {
+			segment, err := segmentOf(name, value.String())
+			if err != nil {
+				return "", nil, err
+			}
+			path = strings.Replace(path, "{"+name+"}", segment, 1)
+		} else if name, _, _ := strings.Cut(field.Tag.Get("query"), ","); name != "" && !value.IsZero() {
+			query[name] = queryTexts(value)
+		}
+	}
+	return path, query, nil
+}
+
+// segmentOf writes a name or an id as part of a path. What cannot be either is nowhere, and least of all does a secret go
+// into a path, which proxies log.
+func segmentOf(what, text string) (string, error) {
+	what = strings.NewReplacer("primary_key", "Primary Key", "access_key_id", "credential", "_", " ").Replace(what)
+	switch {
+	case credential.MaskTokens(text) != text:
+		return "", fault.New(fault.NotFound, "no such %s; what was given looks like a secret, not a name or an id", what)
+	case text == "" || text == "." || text == ".." || strings.ContainsAny(text, `/\`) && what != "operator" || strings.ContainsFunc(text, unicode.IsControl):
+		return "", fault.New(fault.NotFound, "no %s %q", what, text)
+	}
+	return strings.ReplaceAll(url.PathEscape(text), "/", "%2F"), nil
+}
+
+func queryTexts(value reflect.Value) []string {
+	switch value.Kind() {
+	case reflect.Slice:
+		texts := make([]string, value.Len())
+		for i := range texts {
+			texts[i] = value.Index(i).String()
+		}
+		return texts
+	case reflect.Bool:
+		return []string{strconv.FormatBool(value.Bool())}
+	case reflect.Int:
+		return []string{strconv.FormatInt(value.Int(), 10)}
+	}
+	return []string{value.String()}
+}
+
+// call sends a request until there is an answer or no more sense in it.
+func (c *Client) call(ctx context.Context, r route, repeat repeats, path string, query url.Values, body []byte) ([]byte, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		answer, fate, err := c.attempt(bounded, r, path, query, body)
+		again := fate == unsent || fate == unknown && repeat == harmless
+		if err == nil || fate == answered {
+			return answer, err
+		}
+		if cause := ctx.Err(); cause != nil && (fate == unsent || r.method == http.MethodGet) {
+			return nil, cause
+		}
+		if !again || attempt == attempts || !rest(bounded, attempt) {
+			return nil, c.lost(r, fate, err)
+		}
+	}
+}
+
+// rest waits before another attempt, and reports whether there is time for one.
+func rest(ctx context.Context, attempt int) bool {
+	longest := firstPause << (attempt - 1)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(longest/2 + rand.N(longest/2)):
+		return true
+	}
+}
+
+// fate is what became of a request.
+type fate int
+
+const (
+	unsent   fate = iota // it surely did nothing
+	unknown              // it may have been carried out
+	answered             // the server said what it did
+)
+
+// attempt sends a request once.
+func (c *Client) attempt(ctx context.Context, r route, path string, query url.Values, body []byte) ([]byte, fate, error) {
+	connected := false
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	address := c.base.Scheme + "://" + c.base.Host + c.base.EscapedPath() + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	request, err := http.NewRequestWithContext(traced, r.method, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, unsent, fault.New(fault.Invalid, "the server's address does not make a request").WithCause(err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", jsonType)
+	}
+	request.Header.Set("Authorization", "Bearer "+c.options.Token.Reveal())
+	request.Header.Set("User-Agent", "keyctl/"+c.options.Version)
+	request.Header.Set(headerVersion, c.options.Version)
+	response, err := c.http.Do(request)
+	if err != nil {
+		if untrusted := c.untrusted(err); untrusted != nil {
+			return nil, answered, untrusted
+		}
+		if connected {
+			return nil, unknown, err
+		}
+		return nil, unsent, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, unknown, err
+	}
+	if len(answer) > maxAnswer {
+		return nil, answered, c.strange("a shorter answer")
+	}
+	return c.read(response, answer)
+}
+
+// read tells an answer from a failure, and both from what is no answer of a keyctl server.
+func (c *Client) read(response *http.Response, answer []byte) ([]byte, fate, error) {
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	number := response.Header.Get(headerAPI)
+	switch {
+	case number == "" && response.StatusCode >= http.StatusBadGateway && response.StatusCode <= http.StatusGatewayTimeout:
+		return nil, unknown, fault.New(fault.Unavailable, "%s answered %s", c.place(), response.Status)
+	case number == "":
+		return nil, answered, c.strange("a header " + headerAPI)
+	case number != apiNumber:
+		return nil, answered, c.skewed(response)
+	case response.StatusCode == http.StatusNoContent:
+		return []byte("{}"), answered, nil
+	case kind != jsonType:
+		return nil, answered, c.strange(jsonType)
+	case response.StatusCode < 300:
+		return answer, answered, nil
+	}
+	var f Failure
+	if err := json.Unmarshal(answer, &f); err != nil || f.Detail.Code == "" {
+		return nil, answered, c.strange("an error with a code")
+	}
+	switch f.Detail.Code {
+	case fault.Unsupported:
+		return nil, answered, c.skewed(response)
+	case fault.Unavailable: // a failed method changed nothing, so it can be repeated like one that was not sent
+		return nil, unsent, f.Detail.fault()
+	case fault.OutcomeUnknown:
+		return nil, unknown, f.Detail.fault()
+	}
+	return nil, answered, f.Detail.fault()
+}
+
+// skewed is the error for a server that does not know what this client asks.
+func (c *Client) skewed(response *http.Response) error {
+	return fault.New(fault.Unsupported, "%s runs keyctl %s, which does not know this request of keyctl %s",
+		c.place(), credential.MaskTokens(response.Header.Get(headerVersion)), c.options.Version).
+		WithHint("use the same version on both sides")
+}
+
+// untrusted is the error for a certificate that is not good; nil for any other failure. Nothing switches the check off.
+func (c *Client) untrusted(err error) error {
+	var verification *tls.CertificateVerificationError
+	if !errors.As(err, &verification) {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "the certificate of %s is not trusted: %v", c.place(), verification.Err).
+		WithHint("if a private authority issued it, name its certificate with --ca-file").WithCause(err)
+}
+
+// lost is the error for a request without an answer.
+func (c *Client) lost(r route, f fate, err error) error {
+	told := fault.From(err)
+	switch {
+	case f == unknown && r.method != http.MethodGet && told == nil:
+		return fault.New(fault.OutcomeUnknown, "the answer of %s was lost: whether %s happened is not known", c.place(), r.id).
+			WithHint("look before you repeat it").WithCause(err)
+	case f == unknown && r.method != http.MethodGet && told.Code == fault.Unavailable:
+		return fault.New(fault.OutcomeUnknown, "%s; whether %s happened is not known", told.Message, r.id).
+			WithHint("look before you repeat it").WithCause(err)
+	case told != nil:
+		return told
+	}
+	return fault.New(fault.Unavailable, "%s does not answer: %s", c.place(), network(err)).
+		WithHint("is `keyctl serve` running there? `keyctl context list` shows where commands go").WithCause(err)
+}
+
+// network words a failure of the network without the request, which the caller knows.
+func network(err error) string {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return "it took too long"
+	}
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) {
+		return "no such host"
+	}
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error()
+}

@@ -1,0 +1,269 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"keyctl/internal/access"
+	"keyctl/internal/credential"
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+// Door lets callers in and hears of those who were turned away.
+type Door interface {
+	// Admit returns the Service that acts for the holder of a token, and his role. unauthenticated: the same for every text
+	// that is no valid token. rate_limited: too many such from one client.
+	Admit(ctx context.Context, token credential.Secret, from keys.Origin) (keys.Service, access.Role, error)
+	// Refused is told of a request that ended with an error; who is nil when nobody was admitted.
+	Refused(ctx context.Context, who keys.Service, from keys.Origin, action string, err error)
+}
+
+// ServerOptions is what a Server needs. All fields are required.
+type ServerOptions struct {
+	Door     Door
+	Version  string                                       // the program's
+	Origin   func(ctx context.Context) keys.Origin        // of the request with this context
+	Annotate func(ctx context.Context, attrs ...slog.Attr) // adds to the request's line in the log
+}
+
+// Server offers a Service at /v1, its description at /openapi.json and a page about it at /docs. It is an http.Handler.
+type Server struct {
+	ServerOptions
+	mux     *http.ServeMux
+	api     huma.API
+	failure *huma.Schema
+}
+
+// NewServer makes a Server of the whole table.
+func NewServer(options ServerOptions) *Server {
+	useOwnErrors()
+	s := &Server{ServerOptions: options, mux: http.NewServeMux()}
+	s.api = humago.New(s.mux, s.config())
+	for _, op := range table {
+		op.register(s)
+	}
+	description := sync.OnceValues(func() ([]byte, error) { return s.Description() })
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		text, err := description()
+		if err != nil {
+			NewFailure(err, s.Origin(r.Context()).RequestID).Write(w)
+			return
+		}
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = w.Write(text)
+	})
+	s.mux.HandleFunc("GET /docs", s.serveReference)
+	return s
+}
+
+// config is the router's: JSON alone, nothing that it would serve or add by itself.
+func (s *Server) config() huma.Config {
+	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	for from, to := range textTypes {
+		registry.RegisterTypeAlias(from, to)
+	}
+	c := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "keyctl", Version: apiNumber,
+				Description: "Administration of API keys. Every route wants a token (`keyctl tokens create`) whose role has the route's permission.",
+				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+			},
+			Servers: []*huma.Server{{URL: "/"}},
+			Components: &huma.Components{
+				Schemas: registry,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", Description: "a token that begins with kct_"},
+				},
+			},
+		},
+		Formats: map[string]huma.Format{jsonType: {
+			Marshal: func(w io.Writer, v any) error {
+				encoder := json.NewEncoder(w)
+				encoder.SetEscapeHTML(false)
+				return encoder.Encode(v)
+			},
+			Unmarshal: unmarshal,
+		}},
+		DefaultFormat: jsonType,
+	}
+	c.RejectUnknownQueryParameters = true
+	return c
+}
+
+// Description is the OpenAPI 3.1 document of the API.
+func (s *Server) Description() ([]byte, error) {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(s.api.OpenAPI())
+	return []byte(text.String()), err
+}
+
+func (s *Server) failureSchema() *huma.Schema {
+	return s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "")
+}
+
+// ServeHTTP implements http.Handler. What no route takes is answered in the form of everything else.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(headerAPI, apiNumber)
+	w.Header().Set(headerVersion, s.Version)
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.serveNothing(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// serveNothing answers a path, or a method of a path, that is not in the table.
+func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
+	probe := &statusProbe{header: http.Header{}}
+	s.mux.ServeHTTP(probe, r)
+	if allowed := probe.header.Get("Allow"); probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", allowed)
+		f := NewFailure(fault.New(fault.Invalid, "this path does not take the method").WithHint("it takes %s", allowed), s.Origin(r.Context()).RequestID)
+		f.status = probe.status
+		f.Write(w)
+		return
+	}
+	f := NewFailure(fault.New(fault.Unsupported, "no such route").WithHint("GET /openapi.json describes the routes"), s.Origin(r.Context()).RequestID)
+	f.status = http.StatusNotFound
+	f.Write(w)
+}
+
+// statusProbe takes what the mux would answer.
+type statusProbe struct {
+	header http.Header
+	status int
+}
+
+func (p *statusProbe) Header() http.Header         { return p.header }
+func (p *statusProbe) WriteHeader(status int)      { p.status = status }
+func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
+
+// guest is who was admitted to a request.
+type guest struct {
+	service keys.Service
+	from    keys.Origin
+}
+
+type guestKey struct{}
+
+func guestOf(ctx context.Context) guest {
+	g, _ := ctx.Value(guestKey{}).(guest)
+	return g
+}
+
+// admits stands before every operation: it authenticates, then authorises, and only then lets the body be read.
+func (s *Server) admits(op route, hasBody bool) func(huma.Context, func(huma.Context)) {
+	return func(c huma.Context, next func(huma.Context)) {
+		from := s.Origin(c.Context())
+		refuse := func(who keys.Service, err error) {
+			_, w := humago.Unwrap(c)
+			s.failed(c.Context(), guest{who, from}, op.id, err).Write(w)
+		}
+		service, role, err := s.Door.Admit(c.Context(), bearer(c.Header("Authorization")), from)
+		if err != nil {
+			refuse(nil, err)
+			return
+		}
+		if !role.May(op.permission) {
+			refuse(service, fault.New(fault.Forbidden, "the role %q has not the permission %q", string(role), string(op.permission)))
+			return
+		}
+		r, _ := humago.Unwrap(c)
+		switch kind := c.Header("Content-Type"); {
+		case hasBody && kind != jsonType:
+			f := s.failed(c.Context(), guest{service, from}, op.id, unsuitable(http.StatusUnsupportedMediaType, ""))
+			f.status = http.StatusUnsupportedMediaType
+			_, w := humago.Unwrap(c)
+			f.Write(w)
+			return
+		case !hasBody && r.ContentLength != 0:
+			refuse(service, unsuitable(http.StatusBadRequest, "this route takes no body"))
+			return
+		}
+		next(huma.WithValue(c, guestKey{}, guest{service, from}))
+	}
+}
+
+// bearer takes the token out of an Authorization header (RFC 6750 section 2.1); anything else is no token.
+func bearer(header string) credential.Secret {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return credential.Secret{}
+	}
+	return credential.NewSecret(strings.TrimSpace(token))
+}
+
+// failed words an error for the caller, notes it in the request's line of the log, and tells the door.
+func (s *Server) failed(ctx context.Context, g guest, action string, err error) *Failure {
+	f := NewFailure(err, g.from.RequestID)
+	s.Annotate(ctx, slog.String("code", string(fault.CodeOf(err))))
+	if f.status >= http.StatusInternalServerError {
+		s.Annotate(ctx, slog.String("error", credential.MaskTokens(causes(err))))
+	}
+	s.Door.Refused(ctx, g.service, g.from, action, err)
+	return f
+}
+
+// causes is an error with what it was made from, for the log.
+func causes(err error) string {
+	text := err.Error()
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		if t := inner.Error(); !strings.Contains(text, t) {
+			text += ": " + t
+		}
+	}
+	return text
+}
+
+// useOwnErrors makes the router speak of unfit requests as everything else here does. The router has one such hook for
+// the whole program.
+var useOwnErrors = sync.OnceFunc(func() {
+	huma.NewErrorWithContext = func(c huma.Context, status int, message string, errs ...error) huma.StatusError {
+		words := []string{}
+		for _, err := range errs {
+			var detailed huma.ErrorDetailer
+			if errors.As(err, &detailed) {
+				words = append(words, worded(detailed.ErrorDetail()))
+			}
+		}
+		if len(words) > 0 {
+			message = strings.Join(words, "; ")
+		}
+		f := NewFailure(unsuitable(status, message), guestOf(c.Context()).from.RequestID)
+		switch status {
+		case http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestTimeout:
+			f.status = status
+		}
+		return f
+	}
+})
+
+// plainPlace is a place in a request that can be repeated: names of fields and numbers of items, too short for a secret.
+var plainPlace = regexp.MustCompile(`^(?:body|query|path)(?:[.\[][a-z0-9_]{1,32}\]?)*$`)
+
+// worded says what is wrong with one part of a request. The library's detail may have the value in it; this has not.
+func worded(d *huma.ErrorDetail) string {
+	place := d.Location
+	if !plainPlace.MatchString(place) {
+		place, _, _ = strings.Cut(place, ".")
+	}
+	return fmt.Sprintf("%s: %s", place, credential.MaskTokens(d.Message))
+}

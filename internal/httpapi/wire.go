@@ -1,0 +1,382 @@
+package httpapi
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"time"
+
+	"keyctl/internal/access"
+	"keyctl/internal/audit"
+	"keyctl/internal/credential"
+	"keyctl/internal/fault"
+	"keyctl/internal/iprange"
+	"keyctl/internal/keys"
+)
+
+// The forms of requests and answers that are not those of package keys already. Secrets are plain text here: this is the
+// wire they have to cross, once, over TLS.
+
+// textTypes are types that travel as other types.
+var textTypes = map[reflect.Type]reflect.Type{
+	reflect.TypeFor[iprange.List](): reflect.TypeFor[[]string](),
+	reflect.TypeFor[netip.Addr]():   reflect.TypeFor[string](),
+}
+
+// never is the text of an end that does not come.
+const never = "never"
+
+// offerBody is the part of a freshly drawn credential that a store may know. The secret crypto access key stays with who
+// drew it.
+type offerBody struct {
+	AccessKeyID   string `json:"access_key_id" doc:"drawn by the caller: KC and 22 letters and digits. The same again is the same request"`
+	SigningKey    string `json:"secret_signing_key" doc:"drawn by the caller: kcs_ and 49 letters and digits"`
+	PublicKey     []byte `json:"public_key" doc:"RSA-2048, SubjectPublicKeyInfo in DER"`
+	PrivateKeyPEM []byte `json:"encrypted_private_key" doc:"PKCS #8 in PEM, encrypted under the secret crypto access key"`
+}
+
+func offerToWire(o keys.Offer) offerBody {
+	return offerBody{o.AccessKeyID, o.SigningKey.Reveal(), o.PublicKey, o.PrivateKeyPEM}
+}
+
+func (b offerBody) offer() keys.Offer {
+	return keys.Offer{
+		AccessKeyID: b.AccessKeyID, SigningKey: credential.NewSecret(b.SigningKey),
+		Material: keys.Material{PublicKey: b.PublicKey, PrivateKeyPEM: b.PrivateKeyPEM},
+	}
+}
+
+// newKeyBody asks for a key.
+type newKeyBody struct {
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	IPRanges    []string          `json:"ip_ranges,omitempty" doc:"none: any address"`
+	Datasets    []string          `json:"datasets,omitempty"`
+	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
+	Offer       *offerBody        `json:"credential,omitempty"`
+}
+
+func newKeyToWire(r keys.NewKey) newKeyBody {
+	b := newKeyBody{
+		Name: r.Name, Description: r.Description, Labels: r.Labels, IPRanges: r.IPRanges.Strings(), Datasets: r.Datasets,
+		ExpiresAt: optional(r.ExpiresAt),
+	}
+	if r.Offer.AccessKeyID != "" {
+		offer := offerToWire(r.Offer)
+		b.Offer = &offer
+	}
+	return b
+}
+
+func (b newKeyBody) request() (keys.NewKey, error) {
+	r := keys.NewKey{
+		Name: b.Name, Description: b.Description, Labels: b.Labels, Datasets: b.Datasets, ExpiresAt: orZero(b.ExpiresAt),
+	}
+	if b.Offer != nil {
+		r.Offer = b.Offer.offer()
+	}
+	var err error
+	r.IPRanges, err = iprange.ParseList(b.IPRanges)
+	return r, err
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// pendingBody is a credential that waits for its proof.
+type pendingBody struct {
+	KeyID       string               `json:"key_id"`
+	Name        string               `json:"name"`
+	AccessKeyID string               `json:"access_key_id"`
+	Generation  int                  `json:"generation"`
+	Challenge   []byte               `json:"challenge" doc:"what the proof is computed over"`
+	Until       time.Time            `json:"until" doc:"the proof must come before this"`
+	Proven      bool                 `json:"proven" doc:"it came already"`
+	Datasets    []string             `json:"datasets"`
+	Previous    *credential.Previous `json:"previous" doc:"for a roll: what becomes of the old credential"`
+}
+
+// provenBody is the answer to a proof.
+type provenBody struct {
+	Key      keys.KeyView         `json:"key"`
+	Previous *credential.Previous `json:"previous"`
+}
+
+// keyEditBody changes a key; what is left out stays.
+type keyEditBody struct {
+	Name         *string           `json:"name,omitempty"`
+	Description  *string           `json:"description,omitempty"`
+	ExpiresAt    *string           `json:"expires_at,omitempty" doc:"RFC 3339, or never"`
+	IPRanges     *[]string         `json:"ip_ranges,omitempty" doc:"in place of those there are"`
+	AddRanges    []string          `json:"add_ip_ranges,omitempty"`
+	RemoveRanges []string          `json:"remove_ip_ranges,omitempty"`
+	AnyAddress   bool              `json:"any_address,omitempty" doc:"lift the limit to addresses"`
+	SetLabels    map[string]string `json:"set_labels,omitempty"`
+	RemoveLabels []string          `json:"remove_labels,omitempty"`
+}
+
+func keyEditToWire(e keys.KeyEdit) keyEditBody {
+	b := keyEditBody{
+		Name: e.Name, Description: e.Description, AddRanges: prefixTexts(e.AddRanges), RemoveRanges: prefixTexts(e.RemoveRanges),
+		AnyAddress: e.AnyAddress, SetLabels: e.SetLabels, RemoveLabels: e.RemoveLabels,
+	}
+	if e.IPRanges != nil {
+		texts := e.IPRanges.Strings()
+		b.IPRanges = &texts
+	}
+	if e.ExpiresAt != nil {
+		text := never
+		if !e.ExpiresAt.IsZero() {
+			text = e.ExpiresAt.Format(time.RFC3339Nano)
+		}
+		b.ExpiresAt = &text
+	}
+	return b
+}
+
+func (b keyEditBody) edit() (keys.KeyEdit, error) {
+	e := keys.KeyEdit{
+		Name: b.Name, Description: b.Description, AnyAddress: b.AnyAddress, SetLabels: b.SetLabels, RemoveLabels: b.RemoveLabels,
+	}
+	var err error
+	if b.IPRanges != nil {
+		list, err := iprange.ParseList(*b.IPRanges)
+		if err != nil {
+			return e, err
+		}
+		e.IPRanges = &list
+	}
+	if b.ExpiresAt != nil {
+		expires := time.Time{}
+		if *b.ExpiresAt != never {
+			if expires, err = parseTime("expires_at", *b.ExpiresAt); err != nil {
+				return e, err
+			}
+		}
+		e.ExpiresAt = &expires
+	}
+	if e.AddRanges, err = parsePrefixes(b.AddRanges); err != nil {
+		return e, err
+	}
+	e.RemoveRanges, err = parsePrefixes(b.RemoveRanges)
+	return e, err
+}
+
+func prefixTexts(prefixes []netip.Prefix) []string {
+	var texts []string
+	for _, p := range prefixes {
+		texts = append(texts, p.String())
+	}
+	return texts
+}
+
+func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, text := range texts {
+		prefix, err := iprange.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// parseTime reads an instant; empty is none.
+func parseTime(field, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return t, fault.New(fault.Invalid, "%s is no time", field).WithHint("write it as 2027-01-31T12:00:00Z (RFC 3339)")
+	}
+	return t.UTC(), nil
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// parseDuration reads a duration; empty is none.
+func parseDuration(field, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fault.New(fault.Invalid, "%s is no duration", field).WithHint("write it as 24h or 1h30m")
+	}
+	return d, nil
+}
+
+func durationText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+// graceBody says when a rolled credential stops working: a time after the proof, or an instant.
+type graceBody struct {
+	For string     `json:"for,omitempty" doc:"after the proof, such as 24h"`
+	At  *time.Time `json:"at,omitempty" doc:"or at this instant"`
+}
+
+func graceToWire(g keys.Grace) graceBody { return graceBody{durationText(g.For), optional(g.At)} }
+
+func (b graceBody) grace() (keys.Grace, error) {
+	d, err := parseDuration("for", b.For)
+	return keys.Grace{For: d, At: orZero(b.At)}, err
+}
+
+// TermsBody are the conditions of a roll.
+type TermsBody struct {
+	Grace          graceBody `json:"grace"`
+	FinishPrevious bool      `json:"finish_previous,omitempty" doc:"an earlier roll still in grace ends with this one"`
+}
+
+func termsToWire(t keys.RollTerms) TermsBody { return TermsBody{graceToWire(t.Grace), t.FinishPrevious} }
+
+func (b TermsBody) terms() (keys.RollTerms, error) {
+	grace, err := b.Grace.grace()
+	return keys.RollTerms{Grace: grace, FinishPrevious: b.FinishPrevious}, err
+}
+
+// newDatasetBody asks for a dataset.
+type newDatasetBody struct {
+	Name        string           `json:"name"`
+	Description string           `json:"description,omitempty"`
+	Type        keys.DatasetType `json:"type"`
+	Algorithm   string           `json:"algorithm,omitempty"`
+	PrimaryKey  string           `json:"primary_key,omitempty" doc:"of which it hangs; none: a new one"`
+	FirstKey    *offerBody       `json:"first_key,omitempty" doc:"the credential of a first key; none: no key"`
+}
+
+// datasetMade is the answer to it.
+type datasetMade struct {
+	Dataset keys.DatasetView `json:"dataset"`
+	Pending *pendingBody     `json:"first_key"`
+}
+
+// questionBody asks whether somebody would be let in.
+type questionBody struct {
+	Key         string `json:"key,omitempty" doc:"a key; or a credential by the next two"`
+	AccessKeyID string `json:"access_key_id,omitempty"`
+	SigningKey  string `json:"secret_signing_key,omitempty"`
+	Address     string `json:"address,omitempty"`
+	Dataset     string `json:"dataset,omitempty"`
+}
+
+func questionToWire(q keys.Question) questionBody {
+	b := questionBody{Key: q.Key, AccessKeyID: q.AccessKeyID, SigningKey: q.SigningKey.Reveal(), Dataset: q.Dataset}
+	if q.Address.IsValid() {
+		b.Address = q.Address.String()
+	}
+	return b
+}
+
+func (b questionBody) question() (keys.Question, error) {
+	q := keys.Question{Key: b.Key, AccessKeyID: b.AccessKeyID, SigningKey: credential.NewSecret(b.SigningKey), Dataset: b.Dataset}
+	if b.Address == "" {
+		return q, nil
+	}
+	address, err := netip.ParseAddr(b.Address) // any address may be asked about, also one that no range can have
+	if err != nil {
+		_, err = iprange.ParseAddr(b.Address)
+	}
+	q.Address = address
+	return q, err
+}
+
+// verdictBody is the answer to it.
+type verdictBody struct {
+	keys.Verdict
+	PrivateKeyPEM []byte `json:"encrypted_private_key,omitempty" doc:"of a credential whose signing key the question proved"`
+}
+
+// recordBody is a record of the audit log as it is stored.
+type recordBody struct {
+	Seq  int64  `json:"seq"`
+	Body string `json:"body" doc:"the exact text that the MAC covers, itself JSON"`
+	MAC  []byte `json:"mac"`
+}
+
+func recordToWire(r keys.AuditRecord) recordBody {
+	return recordBody{r.Record.Seq, string(r.Record.Body), r.Record.MAC}
+}
+
+func (b recordBody) record() (keys.AuditRecord, error) {
+	r := audit.Record{Seq: b.Seq, Body: []byte(b.Body), MAC: b.MAC}
+	event, err := r.Event()
+	return keys.AuditRecord{Event: event, Record: r}, err
+}
+
+// newTokenBody asks for a token.
+type newTokenBody struct {
+	Token       string     `json:"token" doc:"drawn by the caller: kct_ and 61 letters and digits. The same again is the same request"`
+	Operator    string     `json:"operator,omitempty" doc:"whom it lets in; none: the caller"`
+	Description string     `json:"description,omitempty"`
+	Datasets    []string   `json:"datasets,omitempty" doc:"for a ci operator: what it creates keys for"`
+	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
+}
+
+// newOperatorBody asks for an operator.
+type newOperatorBody struct {
+	Name string      `json:"name"`
+	Role access.Role `json:"role" doc:"owner, admin, ci, auditor or verifier"`
+	Code string      `json:"code,omitempty" doc:"an authenticator code, for an owner"`
+}
+
+// secretTexts writes secrets for the wire.
+func secretTexts(secrets []credential.Secret) []string {
+	texts := make([]string, len(secrets))
+	for i, s := range secrets {
+		texts[i] = s.Reveal()
+	}
+	return texts
+}
+
+func secretsOf(texts []string) []credential.Secret {
+	secrets := make([]credential.Secret, len(texts))
+	for i, t := range texts {
+		secrets[i] = credential.NewSecret(t)
+	}
+	return secrets
+}
+
+// labelTexts writes labels as they stand in a query.
+func labelTexts(labels map[string]string) []string {
+	var texts []string
+	for name, value := range labels {
+		texts = append(texts, name+"="+value)
+	}
+	return texts
+}
+
+func labelsOf(texts []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, text := range texts {
+		name, value, found := strings.Cut(text, "=")
+		if !found {
+			return nil, fault.New(fault.Invalid, "a label is written as name=value")
+		}
+		labels[name] = value
+	}
+	return labels, nil
+}
