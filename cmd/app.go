@@ -12,6 +12,7 @@ import (
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
+	"keyctl/internal/httpapi"
 	"keyctl/internal/keys"
 	"keyctl/internal/store"
 	"keyctl/internal/term"
@@ -36,7 +37,8 @@ type app struct {
 	progress  *term.Progress // of long work, while it goes on
 	master    *envelope.MasterKey
 	db        *store.DB
-	local     *keys.Local
+	local     *keys.Local     // on the store db
+	remote    *httpapi.Client // of a server, in its place
 
 	takeWarning func(message string) // in the place of saying it
 	onlyLooks   bool                 // doctor: no dialog of the keyring's opens
@@ -60,7 +62,7 @@ func (a *app) config() (config.Config, error) {
 func (a *app) inputs() config.Inputs {
 	return config.Inputs{
 		Flags: a.flags, Getenv: a.sys.Getenv, Home: homeDir(a.sys.Getenv), Formats: outputs,
-		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr, Keyring: a.masterKeyFromKeyring,
+		ParseDuration: keys.ParseDuration, Warn: a.warn, Stderr: a.sys.Stderr, Keyring: a.masterKeyFromKeyring, Tokens: a.tokenFromKeyring,
 	}
 }
 
@@ -107,9 +109,19 @@ func (a *app) open(ctx context.Context) (keys.Service, error) {
 	if a.local != nil {
 		return a.local, nil
 	}
+	if a.remote != nil {
+		return a.remote, nil
+	}
 	cfg, err := a.config()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Server != "" {
+		if a.remote, err = a.openServer(ctx, cfg); err != nil {
+			a.remote = nil
+			return nil, err
+		}
+		return a.remote, nil
 	}
 	if err := a.openStore(ctx, cfg); err != nil {
 		return nil, err
@@ -146,6 +158,9 @@ func (a *app) openOrCreate(ctx context.Context) (keys.Service, error) {
 // openStore opens store and master key, in this order: without the right key nothing is written, not even an upgrade.
 func (a *app) openStore(ctx context.Context, cfg config.Config) error {
 	begun := time.Now()
+	if _, err := a.storeFile(); err != nil {
+		return err
+	}
 	db, err := store.Open(ctx, cfg.StorePath, a.storeOptions())
 	if err != nil {
 		return err

@@ -28,6 +28,9 @@ under the master key: keep that key apart from the backup, for neither is of use
 }
 
 func (a *app) backup(ctx context.Context, path string) error {
+	if _, err := a.storeFile(); err != nil {
+		return err
+	}
 	if _, err := a.open(ctx); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"keyctl/internal/audit"
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
+	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
 	"keyctl/internal/login"
 	"keyctl/internal/store"
@@ -91,7 +92,10 @@ func (a *app) glance(ctx context.Context, find finder, before []string, typed st
 // master key that a program would have to print is not there: programs ask for passwords, take long, and cost money.
 func (a *app) look(ctx context.Context, find finder, before []string, typed string) []cobra.Completion {
 	cfg, err := a.config()
-	if err != nil || !cfg.MasterKey.AtHand() {
+	if err == nil && cfg.Server != "" && cfg.Token.AtHand() {
+		return a.lookFar(ctx, cfg, find, before, typed)
+	}
+	if err != nil || !cfg.MasterKey.AtHand() || cfg.StorePath == "" {
 		return nil
 	}
 	db, err := store.Open(ctx, cfg.StorePath, store.Options{Glance: true, Wait: glanceWait})
@@ -107,6 +111,24 @@ func (a *app) look(ctx context.Context, find finder, before []string, typed stri
 		return nil
 	}
 	candidates, err := find(ctx, service, before, typed)
+	if err != nil {
+		return nil
+	}
+	return candidates
+}
+
+// lookFar lets find ask the server. A token that a program or the keyring would have to give is not there.
+func (a *app) lookFar(ctx context.Context, cfg config.Config, find finder, before []string, typed string) []cobra.Completion {
+	token, err := a.readToken(ctx, cfg)
+	if err != nil {
+		return nil
+	}
+	client, err := newClient(cfg.Server, cfg.CAFile, token, glanceTime)
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	candidates, err := find(ctx, client, before, typed)
 	if err != nil {
 		return nil
 	}
@@ -280,7 +302,7 @@ func (a *app) offerValues(root *cobra.Command) {
 func (a *app) flagValues() map[string]cobra.CompletionFunc {
 	return map[string]cobra.CompletionFunc{
 		"output": words(outputs...), "color": words("auto", "always", "never"), "context": a.contexts, "key": a.storedFlag,
-		"store": places("sqlite:"), "master-key": places("file:", "env:", "keyring:", "command:"),
+		"store": places("sqlite:", "postgres://"), "token": places("file:", "env:", "keyring:", "command:"), "master-key": places("file:", "env:", "keyring:", "command:"),
 
 		"dataset": a.completesFlag("dataset", datasetNames), "primary-key": a.completesFlag("primary-key", primaryKeyNames(nil)),
 		"object": a.completesFlag("object", keyNames(keys.KeyFilter{States: keys.KeyStates()})),
@@ -293,6 +315,7 @@ func (a *app) flagValues() map[string]cobra.CompletionFunc {
 		"format": words(append(credential.Formats(), formatGitHub)...), "outcome": words(audit.OK, audit.NoOp, audit.Refused),
 		"type": words(keys.Unstructured), "algorithm": words(keys.AES256GCM, keys.AES128GCM),
 
+		"ca-file": files, "tls-cert": files, "tls-key": files, "forwarded-header": words(iprange.XForwardedFor, iprange.Forwarded),
 		"out": files, "from": files, "file": files, "otp-file": files, "recovery-code-file": files, "audit-export": files,
 		"out-dir": folders,
 	}

@@ -129,14 +129,14 @@ func TestCompletionOffers(t *testing.T) {
 		{"datasets create x --algorithm ", "AES-256-GCM AES-128-GCM", fixed},
 		{"audit list --outcome ", "ok noop refused", fixed},
 		{"audit list --actor ", "", none},
-		{"--store ", "sqlite:", ":38"},
+		{"--store ", "sqlite: postgres://", ":38"},
 		{"--store sqlite:", "", files},
 		{"--master-key ", "file: env: keyring: command:", ":38"},
 		{"--master-key file:/", "", files},
 		{"--master-key command:cat", "", ":38"},
 		{"completion ", "bash zsh fish powershell", none},
 		{"help k", "keys", none},
-		{"help ", "audit backup completion credentials datasets doctor environment exit-codes formatting init keys operators otp primary-keys restore roll rolls run secrets tokens verify version whoami", none},
+		{"help ", "audit backup completion context credentials datasets doctor environment exit-codes formatting init keys login logout operators otp primary-keys restore roll rolls run secrets serve tokens verify version whoami", none},
 		{"help keys e", "edit enable", none},
 		{"help nope ", "", none},
 		{"keys l", "list", none},
@@ -221,8 +221,8 @@ func (w *world) addKeys(name string, n int) {
 
 // freeTexts are the flags for whose values nothing can be offered: names that are new, times, patterns, secrets.
 var freeTexts = []string{
-	"action", "actor", "add-ip", "cursor", "description", "expires-within", "head", "ip", "jq", "json", "label", "limit", "name",
-	"older-than", "otp", "otp-command", "profile", "remove-ip", "rename", "since", "timeout", "until", "unused-for", "version",
+	"action", "actor", "add-ip", "cursor", "description", "expires-within", "head", "ip", "jq", "json", "label", "limit", "listen", "name",
+	"older-than", "otp", "otp-command", "profile", "remove-ip", "rename", "server", "since", "timeout", "trusted-proxies", "until", "unused-for", "version",
 }
 
 // Somebody thought of every flag that takes a value, and of every argument that is something there is.

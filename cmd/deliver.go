@@ -238,7 +238,7 @@ func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d
 	if err != nil {
 		return keys.Proven{}, err
 	}
-	cred.Name, cred.Datasets = pending.Name, pending.Datasets
+	cred.Name, cred.Datasets, cred.Server = pending.Name, pending.Datasets, serverOf(a.cfg)
 	a.tell("committed %s of key %q as pending", cred.AccessKeyID, cred.Name)
 	if err := d.fill(issued{cred, pending}); err != nil {
 		return keys.Proven{}, a.withdraw(ctx, service, cred, err)

@@ -196,6 +196,8 @@ func (e *examination) begin() (*printer, error) {
 			return nil, err
 		}
 		a.cfg, a.output = &e.cfg, e.cfg.Output
+	} else if _, err := a.storeFile(); err != nil {
+		return nil, err
 	}
 	screen, err := a.terminal()
 	if err != nil {

@@ -40,6 +40,9 @@ source.`,
 			if err != nil {
 				return err
 			}
+			if _, err := a.storeFile(); err != nil {
+				return err
+			}
 			made, err := a.createStore(c.Context(), cfg)
 			if err != nil {
 				return err

@@ -16,18 +16,26 @@ func (a *app) keyring() (login.Ring, error) {
 	return login.Open(screen.CanPrompt() && !a.onlyLooks), nil
 }
 
-// masterKeyFromKeyring is how the configuration gets at keyring:NAME.
+// masterKeyFromKeyring and tokenFromKeyring are how the configuration gets at keyring:NAME.
 func (a *app) masterKeyFromKeyring(ctx context.Context, name string) (credential.Secret, error) {
+	return a.fromKeyring(ctx, login.MasterKey, name)
+}
+
+func (a *app) tokenFromKeyring(ctx context.Context, name string) (credential.Secret, error) {
+	return a.fromKeyring(ctx, login.Token, name)
+}
+
+func (a *app) fromKeyring(ctx context.Context, kind login.Kind, name string) (credential.Secret, error) {
 	ring, err := a.keyring()
 	if err != nil {
 		return credential.Secret{}, err
 	}
 	if a.onlyLooks {
-		if err := ring.Look(ctx, login.MasterKey); err != nil {
+		if err := ring.Look(ctx, kind); err != nil {
 			return credential.Secret{}, err
 		}
 	}
-	return ring.Load(ctx, login.MasterKey, name)
+	return ring.Load(ctx, kind, name)
 }
 
 // profiles gives the credentials in the keyring.

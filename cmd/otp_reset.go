@@ -81,6 +81,11 @@ func (a *app) resetOTP(ctx context.Context, service keys.Service, operator strin
 			return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, RecoveryCode: code})
 		}
 	}
+	if a.db == nil {
+		return a.withCode(ctx, flags, func(code string) error {
+			return service.ResetOTP(ctx, keys.OTPAuthority{Operator: operator, Code: code})
+		})
+	}
 	question := "Without a recovery code only the owner of the store may go on. The audit log will tell."
 	if err := a.confirmName(ctx, question, a.db.Path()); err != nil {
 		if fault.Is(err, fault.Invalid) && !screen.CanPrompt() {

@@ -50,6 +50,9 @@ func (a *app) restore(ctx context.Context, file, auditExport string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := a.storeFile(); err != nil {
+		return err
+	}
 	backup, err := a.openBackup(ctx, file)
 	if err != nil {
 		return err

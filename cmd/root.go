@@ -39,7 +39,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 		c.GroupID = groupMain
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newInit(a), newWhoami(a), newOperators(a), newTokens(a), newAudit(a), newBackup(a), newRestore(a), newDoctor(a), newCompletion(a), newVersion(a)} {
+	for _, c := range []*cobra.Command{newInit(a), newServe(a), newLogin(a), newLogout(a), newWhoami(a), newContext(a), newOperators(a), newTokens(a), newAudit(a), newBackup(a), newRestore(a), newDoctor(a), newCompletion(a), newVersion(a)} {
 		c.GroupID = groupStore
 		root.AddCommand(c)
 	}
@@ -81,7 +81,9 @@ func (a *app) addGlobalFlags(f *pflag.FlagSet) {
 	f.Bool("no-input", false, "never ask anything")
 	f.BoolVarP(&a.yes, "yes", "y", false, "answer yes to every confirmation")
 	f.VarP(nonEmpty(new(string)), "context", "c", "the context to work in, from the configuration file")
-	f.Var(nonEmpty(new(string)), "store", "the store: sqlite:PATH")
+	f.Var(nonEmpty(new(string)), "store", "the store: sqlite:PATH or postgres://HOST/DATABASE")
+	f.Var(nonEmpty(new(string)), "server", "the server, in the place of a store: https://HOST")
+	f.Var(nonEmpty(new(string)), "ca-file", "whose certificates a server's is checked against, in PEM (default: the system's)")
 	f.Var(nonEmpty(new(string)), "master-key", "where the master key comes from: file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND")
 	f.Var(nonEmpty(new(string)), "color", "colour: auto, always or never")
 	f.Var(nonEmpty(new(string)), "timeout", "the longest time to wait for the store, as in 30s")

@@ -54,13 +54,19 @@ func exitCodesTopic() string {
 const environmentTopic = `A flag wins over the environment, that over the context in use, that over the rest of the configuration file, and that over the
 defaults.
 
-  KEYCTL_STORE             the store: sqlite:PATH
+  KEYCTL_STORE             the store: sqlite:PATH or postgres://HOST/DATABASE
+  KEYCTL_SERVER            the server, in the place of a store: https://HOST
+  KEYCTL_TOKEN             the token for it (weak: other processes of yours can read the environment)
+  KEYCTL_TOKEN_FILE        the file that holds the token
+  KEYCTL_CA_FILE           whose certificates the server's is checked against, in PEM
   KEYCTL_MASTER_KEY        the master key itself (weak: other processes of yours can read the environment)
   KEYCTL_MASTER_KEY_FILE   the file that holds the master key
   KEYCTL_CONTEXT           the context to work in
   KEYCTL_OUTPUT            the output format, as -o
   KEYCTL_NO_INPUT          set to anything but 0 or false: never ask
   KEYCTL_OTP               an authenticator code
+  KEYCTL_LISTEN            for keyctl serve, as --listen; so are KEYCTL_TLS_CERT, KEYCTL_TLS_KEY, KEYCTL_BEHIND_PROXY,
+                           KEYCTL_TRUSTED_PROXIES and KEYCTL_FORWARDED_HEADER
   NO_COLOR                 set to anything: no colour
   CLICOLOR_FORCE           set to anything but 0: colour even where there is no terminal
   CI                       set to anything: a credential is printed only where it is asked for
@@ -81,9 +87,21 @@ The configuration file is keyctl/config.yaml in XDG_CONFIG_HOME. Everything in i
     staging:
       store: sqlite:/srv/keyctl/staging.db
       master-key: file:/srv/secrets/staging.key
+    prod:
+      server: https://keys.example.com
+      token: keyring:prod     # as keyctl login leaves it
+      ca-file: /srv/secrets/ca.pem
 
-A master key comes from file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND. A name in the keyring is an item with the
-service keyctl-master-key and that user name; the command prints the key, from a vault or a key management service.`
+  listen: 127.0.0.1:8420      # for keyctl serve, as its flags
+  tls-cert: /srv/tls/keys.pem
+  tls-key: /srv/tls/keys.key
+  behind-proxy: false
+  trusted-proxies: 10.0.0.1, 10.0.1.0/24
+  forwarded-header: X-Forwarded-For
+
+A master key, and a token, comes from file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND. A name in the keyring is an item
+with the service keyctl-master-key or keyctl-token, and that user name; the command prints it, from a vault or a key management
+service.`
 
 const formattingTopic = `-o chooses the form of the answer:
 

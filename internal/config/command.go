@@ -18,7 +18,7 @@ const (
 )
 
 // secretVariables are not passed on to other programs: none needs them, and what they start could leak them.
-var secretVariables = []string{masterKeyVar, otpVar, "KEYCTL_TOKEN"}
+var secretVariables = []string{"KEYCTL_MASTER_KEY", otpVar, "KEYCTL_TOKEN"}
 
 // SecretVariables names the environment variables that hold a secret under every configuration.
 func SecretVariables() []string { return slices.Clone(secretVariables) }

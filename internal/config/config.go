@@ -7,9 +7,11 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -24,6 +26,9 @@ import (
 // The names of the settings: of flags, and of fields in the configuration file.
 const (
 	keyStore        = "store"
+	keyServer       = "server"
+	keyCAFile       = "ca-file"
+	keyToken        = "token"
 	keyMasterKey    = "master-key"
 	keyContext      = "context"
 	keyOutput       = "output"
@@ -32,10 +37,24 @@ const (
 	keyColor        = "color"
 	keyDefaultGrace = "default-grace"
 	keyOTPCommand   = "otp-command"
+	keyContexts     = "contexts"
+
+	keyListen          = "listen"
+	keyTLSCert         = "tls-cert"
+	keyTLSKey          = "tls-key"
+	keyBehindProxy     = "behind-proxy"
+	keyTrustedProxies  = "trusted-proxies"
+	keyForwardedHeader = "forwarded-header"
 )
 
-// flagKeys are the settings that have a flag of the same name on every command.
-var flagKeys = []string{keyStore, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor}
+// flagKeys are the settings that have a flag of the same name, on every command or on keyctl serve.
+var flagKeys = []string{
+	keyStore, keyServer, keyCAFile, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor,
+	keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader,
+}
+
+// pathKeys are the settings whose value is a path, alone or behind the kind of a place.
+var pathKeys = []string{keyStore, keyMasterKey, keyToken, keyCAFile, keyTLSCert, keyTLSKey}
 
 // defaultTimeout bounds an operation when nothing else is configured.
 const defaultTimeout = 30 * time.Second
@@ -51,9 +70,10 @@ type Inputs struct {
 	Warn          func(message string)                // takes what is not right but works, such as a group-readable key; nil drops it
 	Stderr        io.Writer                           // the standard error of commands that print secrets; nil drops it
 
-	// Keyring returns a master key from the keyring of the system; fault.NotFound when there is none of that name. It is
-	// required where a master key may come from there.
+	// Keyring returns a master key, and Tokens a token, from the keyring of the system; fault.NotFound when there is none of
+	// that name. They are required where these may come from there.
 	Keyring func(ctx context.Context, name string) (credential.Secret, error)
+	Tokens  func(ctx context.Context, name string) (credential.Secret, error)
 }
 
 // Config is everything that was configured, validated.
@@ -61,9 +81,14 @@ type Config struct {
 	File    string // the configuration file that was read; empty when there is none
 	Context string // the context in use; empty for none
 
-	StorePath          string // of the SQLite file
+	Server string // the URL of the server that commands go to; empty: they work on the store
+	CAFile string // PEM, of the authorities that are trusted; empty: the system's
+	Token  Source // lets the user in there
+
+	StorePath          string // of the SQLite file; empty for a PostgreSQL store
+	Postgres           string // the URL of a PostgreSQL store, in which a password may stand; empty for a file
 	StoreIsDefault     bool   // it is where a first create may make a store
-	MasterKey          MasterKeySource
+	MasterKey          Source
 	MasterKeyIsDefault bool // it is where a first create may make a master key
 
 	CredentialsPath string // of the list of credentials in the keyring; empty where there is no home to keep it in
@@ -75,9 +100,24 @@ type Config struct {
 	Color           string         // auto, always or never
 	DefaultGrace    *time.Duration // what a roll without --expire does; nil when it is not configured; 0 is "now"
 
+	Serve Serve // for keyctl serve
+
 	otpCommand string // prints one-time codes; empty for none
 	env        environment
 }
+
+// Serve is how a server listens.
+type Serve struct {
+	Listen          string   // HOST:PORT
+	CertFile        string   // PEM; empty: plain HTTP
+	KeyFile         string   // PEM
+	BehindProxy     bool     // a proxy in front speaks TLS
+	TrustedProxies  []string // addresses and ranges
+	ForwardedHeader string   // that they name the client in; empty: the default
+}
+
+// DefaultListen is where a server listens unless it is told otherwise: on this machine alone.
+const DefaultListen = "127.0.0.1:8420"
 
 // environment is what remains of Inputs when secrets are read.
 type environment struct {
@@ -87,6 +127,7 @@ type environment struct {
 	warn      func(string)
 	secretVar string // the variable that holds the master key, if one does
 	keyring   func(context.Context, string) (credential.Secret, error)
+	tokens    func(context.Context, string) (credential.Secret, error)
 }
 
 // Load puts the configuration together. What a flag says wins over the environment, that over the context in use, that
@@ -159,7 +200,11 @@ func (in Inputs) settle(s settings) (Config, error) {
 		Context:    s.Context,
 		NoInput:    s.NoInput,
 		otpCommand: s.OTPCommand,
-		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn, keyring: in.Keyring},
+		env:        environment{getenv: in.Getenv, environ: in.Environ, stderr: in.Stderr, warn: in.Warn, keyring: in.Keyring, tokens: in.Tokens},
+		Serve: Serve{
+			Listen: cmp.Or(s.Listen, DefaultListen), CertFile: s.TLSCert, KeyFile: s.TLSKey, BehindProxy: s.BehindProxy,
+			TrustedProxies: words(s.TrustedProxies), ForwardedHeader: s.ForwardedHeader,
+		},
 	}
 	var err error
 	if c.Output, err = s.oneOf(keyOutput, s.Output, in.Formats); err != nil {
@@ -206,15 +251,32 @@ func (c *Config) setTimes(in Inputs, s settings) error {
 	return nil
 }
 
-// setPlaces fills in the store and the master key.
+// words splits a list at commas and blanks.
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+}
+
+// setPlaces fills in the server, or else the store and the master key.
 func (c *Config) setPlaces(d dirs, s settings) error {
+	if s.given(keyServer) {
+		c.Server, c.CAFile = s.Server, s.CAFile
+		c.Token = Source{secret: token}
+		if s.given(keyToken) {
+			var err error
+			if c.Token, err = parseSource(token, s.Token, s.source(keyToken)); err != nil {
+				return err
+			}
+		}
+		c.Token.env = c.env
+		return nil
+	}
 	defaultStore, defaultKey := d.storeFile(), d.masterKeyFile()
 	if !s.given(keyStore) && defaultStore == "" || !s.given(keyMasterKey) && defaultKey == "" {
 		return fault.New(fault.Invalid, "there is no home directory to keep a store and its master key in").
 			WithHint("set HOME, or give both --store and --master-key")
 	}
 	c.StorePath = defaultStore
-	c.MasterKey = MasterKeySource{kind: fromFile, value: defaultKey}
+	c.MasterKey = Source{secret: masterKey, kind: fromFile, value: defaultKey}
 	if err := c.setGivenPlaces(s); err != nil {
 		return err
 	}
@@ -230,32 +292,40 @@ func (c *Config) setPlaces(d dirs, s settings) error {
 // setGivenPlaces reads where somebody said that store and master key are.
 func (c *Config) setGivenPlaces(s settings) (err error) {
 	if s.given(keyStore) {
-		if c.StorePath, err = parseStore(s.Store, s.source(keyStore)); err != nil {
+		if c.StorePath, c.Postgres, err = parseStore(s.Store, s.source(keyStore)); err != nil {
 			return err
 		}
 	}
 	if s.given(keyMasterKey) {
-		c.MasterKey, err = parseMasterKey(s.MasterKey, s.source(keyMasterKey))
+		c.MasterKey, err = parseSource(masterKey, s.MasterKey, s.source(keyMasterKey))
 	}
 	return err
 }
 
-// parseStore returns the path in sqlite:PATH. The value is not repeated in errors: an address may contain a password.
-func parseStore(value, source string) (path string, err error) {
-	const hint = "write sqlite:PATH, for example sqlite:/var/lib/keyctl/keyctl.db"
+// parseStore returns the path in sqlite:PATH, or a postgres:// URL. The value is not repeated in errors: a URL may contain a
+// password. In a flag it must not: other users of the machine can read the arguments of a program.
+func parseStore(value, source string) (path, postgres string, err error) {
+	const hint = "write sqlite:PATH, for example sqlite:/var/lib/keyctl/keyctl.db, or postgres://HOST/DATABASE"
 	scheme, path, found := strings.Cut(value, ":")
 	switch {
 	case scheme == "postgres" || scheme == "postgresql":
-		return "", fault.New(fault.Invalid, "%s names a PostgreSQL database; this version keeps stores in SQLite files", source).
-			WithHint(hint)
+		u, err := url.Parse(value)
+		if err != nil || strings.ContainsFunc(value, isControl) {
+			return "", "", fault.New(fault.Invalid, "%s is not a URL", source).WithHint(hint)
+		}
+		if _, secret := u.User.Password(); (secret || u.Query().Has("password")) && strings.HasPrefix(source, "--") {
+			return "", "", fault.New(fault.Invalid, "%s has a password in it, which others can read in the list of processes", source).
+				WithHint("put the password into a file (PGPASSFILE), or the URL into KEYCTL_STORE or the configuration file")
+		}
+		return "", value, nil
 	case !found || scheme != "sqlite":
-		return "", fault.New(fault.Invalid, "%s does not say what kind of store it is", source).WithHint(hint)
+		return "", "", fault.New(fault.Invalid, "%s does not say what kind of store it is", source).WithHint(hint)
 	case path == "":
-		return "", fault.New(fault.Invalid, "%s names no file", source).WithHint(hint)
+		return "", "", fault.New(fault.Invalid, "%s names no file", source).WithHint(hint)
 	case strings.ContainsFunc(path, isControl):
-		return "", fault.New(fault.Invalid, "%s contains control characters", source).WithHint(hint)
+		return "", "", fault.New(fault.Invalid, "%s contains control characters", source).WithHint(hint)
 	}
-	return path, nil
+	return path, "", nil
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }

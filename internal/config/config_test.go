@@ -50,7 +50,7 @@ func (u *user) configure(yaml string) {
 func (u *user) inputs() Inputs {
 	u.t.Helper()
 	flags := pflag.NewFlagSet("keyctl", pflag.ContinueOnError)
-	for _, name := range []string{"store", "master-key", "context", "output", "color"} {
+	for _, name := range []string{"store", "server", "master-key", "context", "output", "color"} {
 		flags.String(name, "", "")
 	}
 	flags.String("timeout", "1m", "") // a default of a flag never counts
@@ -80,8 +80,12 @@ func absolute(t *testing.T, path string) string {
 
 var ignoreEnv = cmp.Options{
 	cmpopts.IgnoreUnexported(Config{}),
-	cmp.Transformer("source", func(s MasterKeySource) string { return s.String() }),
+	cmpopts.EquateEmpty(),
+	cmp.Transformer("source", func(s Source) string { return s.String() }),
 }
+
+// atHome is how a server listens that nobody told anything.
+var atHome = Serve{Listen: DefaultListen}
 
 func TestDefaults(t *testing.T) {
 	u := newUser(t)
@@ -92,13 +96,14 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		StorePath:          u.path(".local", "share", "keyctl", "keyctl.db"),
 		StoreIsDefault:     true,
-		MasterKey:          MasterKeySource{kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
+		MasterKey:          Source{secret: masterKey, kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
 		MasterKeyIsDefault: true,
 		CredentialsPath:    u.path(".local", "share", "keyctl", "credentials.json"),
 		Output:             "table",
 		OutputIsDefault:    true,
 		Timeout:            30 * time.Second,
 		Color:              "auto",
+		Serve:              atHome,
 	}
 	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
 		t.Errorf("Load with nothing configured differs (-want +got):\n%s", diff)
@@ -217,13 +222,14 @@ contexts:
 		File:            u.path(".config", "keyctl", "config.yaml"),
 		Context:         "work",
 		StorePath:       u.path("stores", "work.db"),
-		MasterKey:       MasterKeySource{kind: fromFile, value: u.path("work.key")},
+		MasterKey:       Source{secret: masterKey, kind: fromFile, value: u.path("work.key")},
 		CredentialsPath: u.path(".local", "share", "keyctl", "credentials.json"),
 		Output:          "json",
 		NoInput:         true,
 		Timeout:         5 * time.Second,
 		Color:           "never",
 		DefaultGrace:    &grace,
+		Serve:           atHome,
 	}
 	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
 		t.Errorf("Load differs (-want +got):\n%s", diff)
@@ -344,8 +350,15 @@ func TestInvalidValues(t *testing.T) {
 		{"empty context", []string{"--context="}, nil, "", `--context is empty`},
 		{"bare path", []string{"--store=/var/lib/keyctl.db"}, nil, "", `--store does not say what kind of store it is`},
 		{"unknown kind", nil, map[string]string{"KEYCTL_STORE": "mysql:x"}, "", `KEYCTL_STORE does not say what kind of store it is`},
-		{"PostgreSQL", nil, map[string]string{"KEYCTL_STORE": "postgres://u:TESTPASS@h/db"}, "",
-			`KEYCTL_STORE names a PostgreSQL database; this version keeps stores in SQLite files`},
+		{"a password in a flag", []string{"--store=postgres://u:TESTPASS@h/db"}, nil, "",
+			`--store has a password in it, which others can read in the list of processes`},
+		{"a password in a flag's query", []string{"--store=postgres://h/db?password=TESTPASS"}, nil, "",
+			`--store has a password in it, which others can read in the list of processes`},
+		{"no URL", nil, map[string]string{"KEYCTL_STORE": "postgres://u:TESTPASS@h:port/db"}, "", `KEYCTL_STORE is not a URL`},
+		{"store and server in flags", []string{"--store=sqlite:a", "--server=https://h"}, nil, "", `both --store and --server are given`},
+		{"store and server in variables", nil, map[string]string{"KEYCTL_STORE": "sqlite:a", "KEYCTL_SERVER": "https://h"}, "",
+			`both KEYCTL_STORE and KEYCTL_SERVER are given`},
+		{"two tokens", nil, map[string]string{"KEYCTL_TOKEN": "a", "KEYCTL_TOKEN_FILE": "b"}, "", `both KEYCTL_TOKEN and KEYCTL_TOKEN_FILE are set`},
 		{"no path", []string{"--store=sqlite:"}, nil, "", `--store names no file`},
 		{"control characters", []string{"--store=sqlite:a\nb"}, nil, "", `--store contains control characters`},
 		{"key as flag", []string{"--master-key=" + testKey}, nil, "",
@@ -438,8 +451,8 @@ func TestMasterKeyAtHand(t *testing.T) {
 			t.Errorf("AtHand() of %s = %v, want %v", source, got, want)
 		}
 	}
-	if (MasterKeySource{}).AtHand() {
-		t.Error("the zero MasterKeySource has a key at hand")
+	if (Source{}).AtHand() {
+		t.Error("the zero Source has a key at hand")
 	}
 }
 
@@ -456,7 +469,7 @@ func TestFromFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Context: "prod", StorePath: "a.db", Output: "yaml", Timeout: 2 * time.Second, Color: "auto"}
+	want := Config{Context: "prod", StorePath: "a.db", Output: "yaml", Timeout: 2 * time.Second, Color: "auto", Serve: atHome}
 	if diff := cmp.Diff(want, got, ignoreEnv); diff != "" {
 		t.Errorf("FromFlags differs (-want +got):\n%s", diff)
 	}
@@ -502,5 +515,88 @@ func BenchmarkLoad(b *testing.B) {
 		if _, err := Load(in); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Of a store and a server the one that is named where it counts most decides, and the other is forgotten.
+func TestStoreOrServer(t *testing.T) {
+	u := newUser(t)
+	u.configure(`
+context: far
+contexts:
+  far: {server: "https://keys.example.com", ca-file: ~/ca.pem, token: "file:~/token"}
+  near: {store: "sqlite:near.db"}
+`)
+	for _, tt := range []struct {
+		args   []string
+		vars   map[string]string
+		server string
+		store  string
+	}{
+		{nil, nil, "https://keys.example.com", ""},
+		{[]string{"--context=near"}, nil, "", "near.db"},
+		{nil, map[string]string{"KEYCTL_STORE": "sqlite:other.db"}, "", "other.db"},
+		{[]string{"--store=sqlite:flag.db"}, map[string]string{"KEYCTL_SERVER": "https://env"}, "", "flag.db"},
+		{[]string{"--server=https://flag"}, map[string]string{"KEYCTL_STORE": "sqlite:other.db"}, "https://flag", ""},
+		{[]string{"--context=near"}, map[string]string{"KEYCTL_SERVER": "https://env"}, "https://env", ""},
+	} {
+		u.args, u.vars = tt.args, map[string]string{}
+		for name, value := range tt.vars {
+			u.vars[name] = value
+		}
+		got, err := Load(u.inputs())
+		if err != nil || got.Server != tt.server || got.StorePath != tt.store {
+			t.Errorf("%v %v: server %q, store %q, %v, want %q, %q", tt.args, tt.vars, got.Server, got.StorePath, err, tt.server, tt.store)
+		}
+	}
+	u.args, u.vars = nil, map[string]string{}
+	got, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token, ca := "file:"+u.path("token"), u.path("ca.pem"); got.Token.String() != token || got.CAFile != ca {
+		t.Errorf("token %s, CA file %s, want %s, %s", got.Token, got.CAFile, token, ca)
+	}
+}
+
+func TestTokenSources(t *testing.T) {
+	const text = "kct_TESTTESTTESTTESTTESTTESTTESTTESTTESTTESTTEST"
+	u := newUser(t)
+	u.vars = map[string]string{"KEYCTL_SERVER": "https://h", "KEYCTL_TOKEN": text}
+	c, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Token.Read(t.Context()); err != nil || got.Reveal() != text {
+		t.Errorf("the token of KEYCTL_TOKEN = %v, want it", err)
+	}
+	delete(u.vars, "KEYCTL_TOKEN")
+	if c, err = Load(u.inputs()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Token.Read(t.Context())
+	if f := fault.From(err); f == nil || f.Code != fault.Unauthenticated || !strings.Contains(f.Hint, "keyctl login") {
+		t.Errorf("no token: %v, want unauthenticated and a hint", err)
+	}
+	u.configure("token: " + text)
+	if _, err := Load(u.inputs()); err == nil || strings.Contains(err.Error(), "TESTTEST") {
+		t.Errorf("a token in the place of its source: %v, want it refused without repeating it", err)
+	}
+}
+
+func TestServeSettings(t *testing.T) {
+	u := newUser(t)
+	u.configure("listen: 127.0.0.1:1\nbehind-proxy: true\ntrusted-proxies: 10.0.0.1, 10.1.0.0/16\ntls-key: ~/key.pem\n")
+	u.vars = map[string]string{"KEYCTL_LISTEN": "127.0.0.1:2", "KEYCTL_FORWARDED_HEADER": "Forwarded"}
+	c, err := Load(u.inputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Serve{
+		Listen: "127.0.0.1:2", KeyFile: u.path("key.pem"), BehindProxy: true, TrustedProxies: []string{"10.0.0.1", "10.1.0.0/16"},
+		ForwardedHeader: "Forwarded",
+	}
+	if diff := cmp.Diff(want, c.Serve); diff != "" {
+		t.Errorf("Serve differs (-want +got):\n%s", diff)
 	}
 }

@@ -42,10 +42,11 @@ type document struct {
 // The fields that may stand at the top of the file and in a context.
 var (
 	fileFields = []string{
-		keyStore, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor, keyDefaultGrace, keyOTPCommand,
-		"contexts",
+		keyStore, keyServer, keyCAFile, keyToken, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor,
+		keyDefaultGrace, keyOTPCommand, keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader,
+		keyContexts,
 	}
-	contextFields = []string{keyStore, keyMasterKey, keyDefaultGrace}
+	contextFields = []string{keyStore, keyServer, keyCAFile, keyToken, keyMasterKey, keyDefaultGrace}
 )
 
 // printableField is what an unknown field must look like to be repeated in an error. It is too short for any secret
@@ -88,7 +89,7 @@ func parseDocument(path string, data []byte) (document, error) {
 		return d, nil
 	}
 	err := d.fields(root.Content[0], fileFields, func(name string, value *yaml.Node) error {
-		if name == "contexts" {
+		if name == keyContexts {
 			return d.readContexts(value)
 		}
 		return d.readValue(d.values, name, value)
@@ -117,7 +118,7 @@ func (d document) readValue(into map[string]string, name string, node *yaml.Node
 	if node.Tag == "!!null" || strings.TrimSpace(node.Value) == "" {
 		return d.invalid(node.Line, fmt.Sprintf("%q is empty", name)).WithHint("leave it out or give it a value")
 	}
-	if name == keyNoInput && node.Value != "true" && node.Value != "false" {
+	if (name == keyNoInput || name == keyBehindProxy) && node.Value != "true" && node.Value != "false" {
 		return d.invalid(node.Line, fmt.Sprintf("%q is neither true nor false", name))
 	}
 	into[name] = node.Value

@@ -60,7 +60,7 @@ func TestEmptyFiles(t *testing.T) {
 
 func TestUnknownFieldHint(t *testing.T) {
 	_, err := parseDocument("f", []byte("contexts: {a: {colour: x}}"))
-	if f := fault.From(err); f == nil || f.Hint != "known fields here: store, master-key, default-grace" {
+	if f := fault.From(err); f == nil || f.Hint != "known fields here: store, server, ca-file, token, master-key, default-grace" {
 		t.Errorf("parseDocument = %v with %+v, want a hint with the fields of a context", err, f)
 	}
 }
@@ -122,7 +122,7 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		if c.StorePath == "" || c.MasterKey.value == "" || c.Timeout <= 0 || c.Color == "" || c.Output == "" {
+		if c.Server == "" && (c.StorePath == "" && c.Postgres == "" || c.MasterKey.value == "") || c.Timeout <= 0 || c.Color == "" || c.Output == "" {
 			t.Errorf("%q: incomplete configuration %+v", data, c)
 		}
 	})

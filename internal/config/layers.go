@@ -16,6 +16,9 @@ import (
 // settings are the values that won, still as text, and where each came from.
 type settings struct {
 	Store        string `mapstructure:"store"`
+	Server       string `mapstructure:"server"`
+	CAFile       string `mapstructure:"ca-file"`
+	Token        string `mapstructure:"token"`
 	MasterKey    string `mapstructure:"master-key"`
 	Context      string `mapstructure:"context"`
 	Output       string `mapstructure:"output"`
@@ -24,6 +27,13 @@ type settings struct {
 	Color        string `mapstructure:"color"`
 	DefaultGrace string `mapstructure:"default-grace"`
 	OTPCommand   string `mapstructure:"otp-command"`
+
+	Listen          string `mapstructure:"listen"`
+	TLSCert         string `mapstructure:"tls-cert"`
+	TLSKey          string `mapstructure:"tls-key"`
+	BehindProxy     bool   `mapstructure:"behind-proxy"`
+	TrustedProxies  string `mapstructure:"trusted-proxies"`
+	ForwardedHeader string `mapstructure:"forwarded-header"`
 
 	sources map[string]string // by the name of the setting; a setting that nobody gave is missing
 }
@@ -67,6 +77,9 @@ func (in Inputs) resolve(home string, doc document) (settings, error) {
 func merge(flags *pflag.FlagSet, layers ...layer) (settings, error) {
 	s := settings{sources: make(map[string]string)}
 	v := viper.New()
+	if err := onePlace(flags, layers); err != nil {
+		return settings{}, err
+	}
 	for _, l := range layers {
 		if err := v.MergeConfigMap(l.values); err != nil {
 			return settings{}, fmt.Errorf("merging settings: %w", err)
@@ -76,14 +89,10 @@ func merge(flags *pflag.FlagSet, layers ...layer) (settings, error) {
 		}
 	}
 	for _, key := range flagKeys {
-		if flags == nil {
-			break
-		}
-		flag := flags.Lookup(key)
-		if flag == nil || !flag.Changed {
+		if !changed(flags, key) {
 			continue
 		}
-		if err := v.BindPFlag(key, flag); err != nil {
+		if err := v.BindPFlag(key, flags.Lookup(key)); err != nil {
 			return settings{}, fmt.Errorf("binding --%s: %w", key, err)
 		}
 		s.sources[key] = "--" + key
@@ -99,6 +108,43 @@ func merge(flags *pflag.FlagSet, layers ...layer) (settings, error) {
 	return s, nil
 }
 
+// onePlace leaves in the layers a store or a server, whichever the strongest of them names that names one: who says --store
+// does not mean the server of his context.
+func onePlace(flags *pflag.FlagSet, layers []layer) error {
+	strongest := -1
+	for i, l := range layers {
+		_, store := l.values[keyStore]
+		_, server := l.values[keyServer]
+		if store && server {
+			return fault.New(fault.Invalid, "both %s and %s are given", l.source(keyStore), l.source(keyServer)).
+				WithHint("a command works on a store or on a server: leave one out")
+		}
+		if store || server {
+			strongest = i
+		}
+	}
+	store, server := changed(flags, keyStore), changed(flags, keyServer)
+	if store && server {
+		return fault.New(fault.Invalid, "both --store and --server are given").
+			WithHint("a command works on a store or on a server: leave one out")
+	}
+	for i, l := range layers {
+		if i < strongest || store || server {
+			delete(l.values, keyStore)
+			delete(l.values, keyServer)
+		}
+	}
+	return nil
+}
+
+func changed(flags *pflag.FlagSet, name string) bool {
+	if flags == nil {
+		return false
+	}
+	flag := flags.Lookup(name)
+	return flag != nil && flag.Changed
+}
+
 // environmentLayer collects the variables that are settings. KEYCTL_OTP is not among them: a code is read when one is
 // needed.
 func (in Inputs) environmentLayer() (layer, error) {
@@ -106,6 +152,11 @@ func (in Inputs) environmentLayer() (layer, error) {
 		keyContext: "KEYCTL_CONTEXT",
 		keyStore:   "KEYCTL_STORE",
 		keyOutput:  "KEYCTL_OUTPUT",
+
+		keyServer: "KEYCTL_SERVER", keyCAFile: "KEYCTL_CA_FILE",
+
+		keyListen: "KEYCTL_LISTEN", keyTLSCert: "KEYCTL_TLS_CERT", keyTLSKey: "KEYCTL_TLS_KEY",
+		keyTrustedProxies: "KEYCTL_TRUSTED_PROXIES", keyForwardedHeader: "KEYCTL_FORWARDED_HEADER",
 	}
 	values := make(map[string]any)
 	for key, variable := range variables {
@@ -113,21 +164,23 @@ func (in Inputs) environmentLayer() (layer, error) {
 			values[key] = value
 		}
 	}
-	if value := in.Getenv("KEYCTL_NO_INPUT"); value != "" {
-		values[keyNoInput] = value != "0" && !strings.EqualFold(value, "false")
-		variables[keyNoInput] = "KEYCTL_NO_INPUT"
+	for key, variable := range map[string]string{keyNoInput: "KEYCTL_NO_INPUT", keyBehindProxy: "KEYCTL_BEHIND_PROXY"} {
+		if value := in.Getenv(variable); value != "" {
+			values[key] = value != "0" && !strings.EqualFold(value, "false")
+			variables[key] = variable
+		}
 	}
-	path := in.Getenv(masterKeyFileVar)
-	switch {
-	case path != "" && in.Getenv(masterKeyVar) != "":
-		return layer{}, fault.New(fault.Invalid, "both %s and %s are set", masterKeyVar, masterKeyFileVar).
-			WithHint("unset the one that is not meant")
-	case path != "":
-		values[keyMasterKey] = fromFile + ":" + path
-		variables[keyMasterKey] = masterKeyFileVar
-	case in.Getenv(masterKeyVar) != "":
-		values[keyMasterKey] = fromEnv + ":" + masterKeyVar
-		variables[keyMasterKey] = masterKeyVar
+	for key, secret := range map[string]*secret{keyMasterKey: masterKey, keyToken: token} {
+		path := in.Getenv(secret.fileVariable)
+		switch {
+		case path != "" && in.Getenv(secret.variable) != "":
+			return layer{}, fault.New(fault.Invalid, "both %s and %s are set", secret.variable, secret.fileVariable).
+				WithHint("unset the one that is not meant")
+		case path != "":
+			values[key], variables[key] = fromFile+":"+path, secret.fileVariable
+		case in.Getenv(secret.variable) != "":
+			values[key], variables[key] = fromEnv+":"+secret.variable, secret.variable
+		}
 	}
 	return layer{values, func(key string) string { return variables[key] }}, nil
 }
@@ -161,15 +214,21 @@ func (d document) unknownContext(name string) error {
 func (d document) newLayer(values map[string]string, home string, source func(string) string) (layer, error) {
 	l := layer{make(map[string]any, len(values)), source}
 	for key, value := range values {
-		if key == keyStore || key == keyMasterKey {
-			scheme, path, _ := strings.Cut(value, ":")
+		if slices.Contains(pathKeys, key) {
+			scheme, path, found := strings.Cut(value, ":")
+			if !found { // a path by itself
+				scheme, path = "", value
+			}
 			rest, inHome := strings.CutPrefix(path, "~/")
 			if inHome && home == "" {
 				return layer{}, fault.New(fault.Invalid, "%s begins at the home directory, and there is none", source(key)).
 					WithHint("set HOME, or write the whole path")
 			}
-			if inHome && (scheme == "sqlite" || scheme == fromFile) {
-				value = scheme + ":" + filepath.Join(home, rest)
+			switch path := filepath.Join(home, rest); {
+			case inHome && (scheme == "sqlite" || scheme == fromFile):
+				value = scheme + ":" + path
+			case inHome && scheme == "":
+				value = path
 			}
 		}
 		l.values[key] = value

@@ -31,16 +31,16 @@ func NewStoreDoor(local *keys.Local, now func() time.Time, log *slog.Logger) *St
 }
 
 // Admit implements Door.
-func (d *StoreDoor) Admit(ctx context.Context, token credential.Secret, from keys.Origin) (keys.Service, access.Role, error) {
+func (d *StoreDoor) Admit(ctx context.Context, token credential.Secret, from keys.Origin) (Admission, error) {
 	admitted, err := d.local.Admit(ctx, token, from)
 	if err == nil {
-		return admitted, admitted.Caller().Role, nil
+		return Admission{admitted, admitted.Caller().Role, admitted.Caller().Name, admitted.TokenID()}, nil
 	}
 	if fault.Is(err, fault.Unauthenticated) && d.failures.Count(iprange.Client(from.Address), d.now()) {
 		err = fault.New(fault.RateLimited, "too many requests of this client were not authenticated").
 			WithHint("wait %v; a valid token is let in meanwhile", access.FailureEvery).WithCause(err)
 	}
-	return nil, "", err
+	return Admission{}, err
 }
 
 // Refused implements Door. That a refusal cannot be written down changes nothing about it; the log tells.

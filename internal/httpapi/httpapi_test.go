@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"keyctl/internal/access"
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
 	"keyctl/internal/httpapi"
@@ -25,19 +24,6 @@ type world struct {
 	url    string
 	server *httpapi.Server
 }
-
-// door is a Door that admits by the store alone and forgets whom it turned away.
-type door struct{ local *keys.Local }
-
-func (d door) Admit(ctx context.Context, token credential.Secret, from keys.Origin) (keys.Service, access.Role, error) {
-	l, err := d.local.Admit(ctx, token, from)
-	if err != nil {
-		return nil, "", err
-	}
-	return l, l.Caller().Role, nil
-}
-
-func (door) Refused(context.Context, keys.Service, keys.Origin, string, error) {}
 
 var here = keys.Origin{Address: netip.MustParseAddr("127.0.0.1"), RequestID: "req_test"}
 
@@ -64,7 +50,7 @@ func newWorld(t testing.TB, env keys.Env) *world {
 		t.Fatal(err)
 	}
 	server := httpapi.NewServer(httpapi.ServerOptions{
-		Door: door{owner}, Version: "1.2.3", Origin: func(context.Context) keys.Origin { return here },
+		Door: httpapi.NewStoreDoor(owner, env.Now, slog.New(slog.DiscardHandler)), Version: "1.2.3", Origin: func(context.Context) keys.Origin { return here },
 		Annotate: func(context.Context, ...slog.Attr) {},
 	})
 	listener := httptest.NewServer(server)
@@ -102,4 +88,3 @@ func TestService(t *testing.T) {
 		return w.client(t, w.token(t, ""))
 	})
 }
-

@@ -77,7 +77,9 @@ func (q keysQuery) filter() (keys.KeyFilter, error) {
 }
 
 var keysShow = define("keys.show", http.MethodGet, "/v1/keys/{key}", access.KeysRead, harmless, "Show a key",
-	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) { return s.Key(ctx, in.Key) })
+	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) {
+		return s.Key(ctx, in.Key)
+	})
 
 // Key implements keys.Service.
 func (c *Client) Key(ctx context.Context, ref string) (keys.KeyView, error) {
@@ -305,7 +307,9 @@ func (c *Client) CheckEdit(ctx context.Context, ref string, edit keys.KeyEdit) (
 }
 
 var keysEnable = define("keys.enable", http.MethodPost, "/v1/keys/{key}/enable", access.KeysEdit, counts, "Enable a key",
-	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) { return s.EnableKey(ctx, in.Key) })
+	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) {
+		return s.EnableKey(ctx, in.Key)
+	})
 
 // EnableKey implements keys.Service.
 func (c *Client) EnableKey(ctx context.Context, ref string) (keys.KeyView, error) {
@@ -332,7 +336,9 @@ func (c *Client) DisableKey(ctx context.Context, ref string, compromised bool) (
 }
 
 var keysDelete = define("keys.delete", http.MethodDelete, "/v1/keys/{key}", access.KeysDelete, counts, "Delete a key for good",
-	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) { return s.DeleteKey(ctx, in.Key) })
+	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) {
+		return s.DeleteKey(ctx, in.Key)
+	})
 
 // DeleteKey implements keys.Service. A name may belong to another key after a lost answer, so it is made an id first, by
 // which the request can be repeated.
@@ -413,7 +419,9 @@ func (c *Client) Rolls(ctx context.Context, cursor string, limit int) (keys.Page
 }
 
 var rollsShow = define("rolls.show", http.MethodGet, "/v1/keys/{key}/roll", access.KeysRead, harmless, "Show a key's last roll",
-	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.RollView, error) { return s.RollOf(ctx, in.Key) })
+	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.RollView, error) {
+		return s.RollOf(ctx, in.Key)
+	})
 
 // RollOf implements keys.Service.
 func (c *Client) RollOf(ctx context.Context, ref string) (keys.RollView, error) {
@@ -446,7 +454,9 @@ func (c *Client) ExtendRoll(ctx context.Context, ref string, grace keys.Grace, c
 }
 
 var rollsFinish = define("rolls.finish", http.MethodPost, "/v1/keys/{key}/roll/finish", access.KeysRoll, harmless, "End the old credential now",
-	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.RollView, error) { return s.FinishRoll(ctx, in.Key) })
+	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.RollView, error) {
+		return s.FinishRoll(ctx, in.Key)
+	})
 
 // FinishRoll implements keys.Service.
 func (c *Client) FinishRoll(ctx context.Context, ref string) (keys.RollView, error) {

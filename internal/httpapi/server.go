@@ -24,18 +24,26 @@ import (
 
 // Door lets callers in and hears of those who were turned away.
 type Door interface {
-	// Admit returns the Service that acts for the holder of a token, and his role. unauthenticated: the same for every text
-	// that is no valid token. rate_limited: too many such from one client.
-	Admit(ctx context.Context, token credential.Secret, from keys.Origin) (keys.Service, access.Role, error)
+	// Admit lets the holder of a token in. unauthenticated: the same for every text that is no valid token. rate_limited: too
+	// many such from one client.
+	Admit(ctx context.Context, token credential.Secret, from keys.Origin) (Admission, error)
 	// Refused is told of a request that ended with an error; who is nil when nobody was admitted.
 	Refused(ctx context.Context, who keys.Service, from keys.Origin, action string, err error)
+}
+
+// Admission is somebody who was let in, for one request.
+type Admission struct {
+	Service  keys.Service // acts for him
+	Role     access.Role
+	Operator string // his name
+	Token    string // the id of the token
 }
 
 // ServerOptions is what a Server needs. All fields are required.
 type ServerOptions struct {
 	Door     Door
-	Version  string                                       // the program's
-	Origin   func(ctx context.Context) keys.Origin        // of the request with this context
+	Version  string                                        // the program's
+	Origin   func(ctx context.Context) keys.Origin         // of the request with this context
 	Annotate func(ctx context.Context, attrs ...slog.Attr) // adds to the request's line in the log
 }
 
@@ -136,14 +144,12 @@ func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(probe, r)
 	if allowed := probe.header.Get("Allow"); probe.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", allowed)
-		f := NewFailure(fault.New(fault.Invalid, "this path does not take the method").WithHint("it takes %s", allowed), s.Origin(r.Context()).RequestID)
-		f.status = probe.status
-		f.Write(w)
+		refused := fault.New(fault.Invalid, "this path does not take the method").WithHint("it takes %s", allowed)
+		NewFailure(refused, s.Origin(r.Context()).RequestID).WithStatus(probe.status).Write(w)
 		return
 	}
-	f := NewFailure(fault.New(fault.Unsupported, "no such route").WithHint("GET /openapi.json describes the routes"), s.Origin(r.Context()).RequestID)
-	f.status = http.StatusNotFound
-	f.Write(w)
+	refused := fault.New(fault.Unsupported, "no such route").WithHint("GET /openapi.json describes the routes")
+	NewFailure(refused, s.Origin(r.Context()).RequestID).WithStatus(http.StatusNotFound).Write(w)
 }
 
 // statusProbe takes what the mux would answer.
@@ -177,22 +183,23 @@ func (s *Server) admits(op route, hasBody bool) func(huma.Context, func(huma.Con
 			_, w := humago.Unwrap(c)
 			s.failed(c.Context(), guest{who, from}, op.id, err).Write(w)
 		}
-		service, role, err := s.Door.Admit(c.Context(), bearer(c.Header("Authorization")), from)
+		admitted, err := s.Door.Admit(c.Context(), bearer(c.Header("Authorization")), from)
 		if err != nil {
 			refuse(nil, err)
 			return
 		}
-		if !role.May(op.permission) {
-			refuse(service, fault.New(fault.Forbidden, "the role %q has not the permission %q", string(role), string(op.permission)))
+		service := admitted.Service
+		s.Annotate(c.Context(), slog.String("operator", admitted.Operator), slog.String("token", admitted.Token))
+		if !admitted.Role.May(op.permission) {
+			refuse(service, fault.New(fault.Forbidden, "the role %q has not the permission %q", string(admitted.Role), string(op.permission)))
 			return
 		}
 		r, _ := humago.Unwrap(c)
 		switch kind := c.Header("Content-Type"); {
 		case hasBody && kind != jsonType:
-			f := s.failed(c.Context(), guest{service, from}, op.id, unsuitable(http.StatusUnsupportedMediaType, ""))
-			f.status = http.StatusUnsupportedMediaType
 			_, w := humago.Unwrap(c)
-			f.Write(w)
+			s.failed(c.Context(), guest{service, from}, op.id, unsuitable(http.StatusUnsupportedMediaType, "")).
+				WithStatus(http.StatusUnsupportedMediaType).Write(w)
 			return
 		case !hasBody && r.ContentLength != 0:
 			refuse(service, unsuitable(http.StatusBadRequest, "this route takes no body"))
@@ -257,12 +264,14 @@ var useOwnErrors = sync.OnceFunc(func() {
 })
 
 // plainPlace is a place in a request that can be repeated: names of fields and numbers of items, too short for a secret.
-var plainPlace = regexp.MustCompile(`^(?:body|query|path)(?:[.\[][a-z0-9_]{1,32}\]?)*$`)
+var plainPlace = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:body|query|path)(?:[.\[][a-z0-9_]{1,32}\]?)*$`)
+})
 
 // worded says what is wrong with one part of a request. The library's detail may have the value in it; this has not.
 func worded(d *huma.ErrorDetail) string {
 	place := d.Location
-	if !plainPlace.MatchString(place) {
+	if !plainPlace().MatchString(place) {
 		place, _, _ = strings.Cut(place, ".")
 	}
 	return fmt.Sprintf("%s: %s", place, credential.MaskTokens(d.Message))

@@ -73,6 +73,12 @@ func (f *Failure) Error() string { return f.Detail.Message }
 // GetStatus is the HTTP status of the failure.
 func (f *Failure) GetStatus() int { return f.status }
 
+// WithStatus gives the failure another HTTP status than its code has.
+func (f *Failure) WithStatus(status int) *Failure {
+	f.status = status
+	return f
+}
+
 // GetHeaders are the headers that belong to the status (RFC 6750 section 3, RFC 6585 section 4).
 func (f *Failure) GetHeaders() http.Header {
 	switch f.status {

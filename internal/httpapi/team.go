@@ -266,7 +266,9 @@ func (c *Client) NewRecoveryCodes(ctx context.Context, code string) ([]credentia
 }
 
 var auditHead = define("audit.head", http.MethodGet, "/v1/audit/head", access.AuditRead, harmless, "Show the end of the audit log",
-	func(ctx context.Context, s keys.Service, _ *none) (keys.AuditHeadView, error) { return s.AuditHead(ctx) })
+	func(ctx context.Context, s keys.Service, _ *none) (keys.AuditHeadView, error) {
+		return s.AuditHead(ctx)
+	})
 
 // AuditHead implements keys.Service.
 func (c *Client) AuditHead(ctx context.Context) (keys.AuditHeadView, error) {

@@ -251,7 +251,9 @@ type TermsBody struct {
 	FinishPrevious bool      `json:"finish_previous,omitempty" doc:"an earlier roll still in grace ends with this one"`
 }
 
-func termsToWire(t keys.RollTerms) TermsBody { return TermsBody{graceToWire(t.Grace), t.FinishPrevious} }
+func termsToWire(t keys.RollTerms) TermsBody {
+	return TermsBody{graceToWire(t.Grace), t.FinishPrevious}
+}
 
 func (b TermsBody) terms() (keys.RollTerms, error) {
 	grace, err := b.Grace.grace()

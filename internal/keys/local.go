@@ -153,6 +153,14 @@ func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator,
 // Caller is who the Service acts for.
 func (l *Local) Caller() Operator { return l.caller }
 
+// TokenID is the id of the token that the caller was admitted with; empty for who opened the store.
+func (l *Local) TokenID() string {
+	if l.token == nil {
+		return ""
+	}
+	return l.token.ID
+}
+
 // Writable writes to the store and leaves it as it was, so that a server knows whether changes and their audit records
 // would be kept. store_busy, unavailable: not now.
 func (l *Local) Writable(ctx context.Context) error {

@@ -36,14 +36,12 @@ func NewRefusals(local *Local) *Refusals {
 	return &Refusals{local: local, byAddress: map[netip.Prefix]int{}}
 }
 
-// Note writes one refusal down: an error with the code unauthenticated, forbidden or rate_limited. Others are passed over:
-// a refused authenticator code is recorded where it is counted, and the rest is no refusal of a person. who is the Service
-// that was refused something, or nil when nobody was admitted. The error is that of the store.
+// Note writes one refusal down: who is the Service that was refused something as forbidden, or nil for somebody who was not
+// admitted, as unauthenticated or rate_limited. Other errors are passed over: a refused authenticator code is recorded where
+// it is counted, and the rest is no refusal of a person. The error is that of the store.
 func (r *Refusals) Note(ctx context.Context, who *Local, from Origin, action string, refused error) error {
 	code := fault.CodeOf(refused)
-	switch code {
-	case fault.Unauthenticated, fault.Forbidden, fault.RateLimited:
-	default:
+	if code != fault.Forbidden && (who != nil || code != fault.Unauthenticated && code != fault.RateLimited) {
 		return nil
 	}
 	if who == nil {

@@ -39,7 +39,7 @@ func TestRefusalsNameWhoAndWhat(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, passed := range []fault.Code{fault.NotFound, fault.OTPWrong, fault.Internal} {
+	for _, passed := range []fault.Code{fault.NotFound, fault.OTPWrong, fault.Internal, fault.Unauthenticated} {
 		if err := r.Note(t.Context(), gateway, office, "keys.roll", fault.New(passed, "no")); err != nil {
 			t.Fatal(err)
 		}

@@ -15,8 +15,11 @@ var errGarbled = errors.New("the keyring's answer makes no sense")
 
 // instead is the way around a keyring that is of no use.
 func (k Kind) instead() string {
-	if k == MasterKey {
+	switch k {
+	case MasterKey:
 		return "let the master key come from another place, with --master-key file:PATH"
+	case Token:
+		return "keep the token in a private file, with --out FILE"
 	}
 	return "keep credentials in files, with --out FILE and --from FILE"
 }

@@ -30,6 +30,7 @@ type Kind string
 const (
 	Credential Kind = "keyctl-credential" // an application's credential, under a profile
 	MasterKey  Kind = "keyctl-master-key" // what opens a store
+	Token      Kind = "keyctl-token"      // what a server lets an operator in with, under a context
 )
 
 // noun is what messages call an item of this kind.
@@ -39,6 +40,8 @@ func (k Kind) noun() string {
 		return "credential"
 	case MasterKey:
 		return "master key"
+	case Token:
+		return "token"
 	}
 	return "secret"
 }
