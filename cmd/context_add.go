@@ -34,11 +34,15 @@ and --token). Nothing is opened and nothing is made. keyctl login does this for 
 				place.Server = base.String()
 			}
 			var err error
+			if place.CAFile != "" {
+				place.CAFile = "file:" + place.CAFile
+			}
 			for _, path := range []*string{&place.Store, &place.MasterKey, &place.CAFile, &place.Token} {
 				if *path, err = wholePath(*path); err != nil {
 					return err
 				}
 			}
+			place.CAFile = strings.TrimPrefix(place.CAFile, "file:")
 			if err := config.AddContext(a.inputs(), args[0], place, false, false); err != nil {
 				return err
 			}
@@ -53,15 +57,10 @@ and --token). Nothing is opened and nothing is made. keyctl login does this for 
 
 // wholePath makes the path in a place independent of the folder a command runs in.
 func wholePath(place string) (string, error) {
-	kind, path := "", place
-	for _, prefix := range []string{"sqlite:", "file:"} {
-		if rest, ok := strings.CutPrefix(place, prefix); ok {
-			kind, path = prefix, rest
-		}
-	}
-	if path == "" || kind == "" && strings.Contains(path, ":") || strings.HasPrefix(path, "~/") {
+	kind, path, _ := strings.Cut(place, ":")
+	if kind != "sqlite" && kind != "file" || path == "" || strings.HasPrefix(path, "~/") {
 		return place, nil
 	}
 	path, err := filepath.Abs(path)
-	return kind + path, err
+	return kind + ":" + path, err
 }

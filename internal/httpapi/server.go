@@ -50,9 +50,8 @@ type ServerOptions struct {
 // Server offers a Service at /v1, its description at /openapi.json and a page about it at /docs. It is an http.Handler.
 type Server struct {
 	ServerOptions
-	mux     *http.ServeMux
-	api     huma.API
-	failure *huma.Schema
+	mux *http.ServeMux
+	api huma.API
 }
 
 // NewServer makes a Server of the whole table.
