@@ -159,7 +159,7 @@ func placeOf(path string, in reflect.Value) (filled string, query url.Values, er
 	for i := range in.NumField() {
 		field, value := in.Type().Field(i), in.Field(i)
 		if field.Anonymous {
-			inner := url.Values{}
+			var inner url.Values
 			if path, inner, err = placeOf(path, value); err != nil {
 				return "", nil, err
 			}
