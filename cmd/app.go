@@ -158,10 +158,7 @@ func (a *app) openOrCreate(ctx context.Context) (keys.Service, error) {
 // openStore opens store and master key, in this order: without the right key nothing is written, not even an upgrade.
 func (a *app) openStore(ctx context.Context, cfg config.Config) error {
 	begun := time.Now()
-	if _, err := a.storeFile(); err != nil {
-		return err
-	}
-	db, err := store.Open(ctx, cfg.StorePath, a.storeOptions())
+	db, err := openDB(ctx, cfg, a.storeOptions())
 	if err != nil {
 		return err
 	}
@@ -173,7 +170,7 @@ func (a *app) openStore(ctx context.Context, cfg config.Config) error {
 		if err := keys.CheckMaster(ctx, db, *a.master); err != nil {
 			return err
 		}
-		a.say("upgrading the store %s to this version of keyctl", cfg.StorePath)
+		a.say("upgrading the store %s to this version of keyctl", db.Path())
 		if err := db.Migrate(ctx); err != nil {
 			return err
 		}
@@ -183,9 +180,17 @@ func (a *app) openStore(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	a.local = local
-	a.tell("opened the store %s with the master key of %s as %q in %s", cfg.StorePath, cfg.MasterKey,
+	a.tell("opened the store %s with the master key of %s as %q in %s", db.Path(), cfg.MasterKey,
 		local.Caller().Name, time.Since(begun).Round(100*time.Microsecond))
 	return nil
+}
+
+// openDB opens the store that is configured.
+func openDB(ctx context.Context, cfg config.Config, options store.Options) (*store.DB, error) {
+	if cfg.Postgres != "" {
+		return store.OpenPostgres(ctx, cfg.Postgres, options)
+	}
+	return store.Open(ctx, cfg.StorePath, options)
 }
 
 // storeOptions bounds the wait for other writers by --timeout, where that is shorter than what the store would wait.

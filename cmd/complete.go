@@ -95,10 +95,10 @@ func (a *app) look(ctx context.Context, find finder, before []string, typed stri
 	if err == nil && cfg.Server != "" && cfg.Token.AtHand() {
 		return a.lookFar(ctx, cfg, find, before, typed)
 	}
-	if err != nil || !cfg.MasterKey.AtHand() || cfg.StorePath == "" {
+	if err != nil || cfg.Server != "" || !cfg.MasterKey.AtHand() {
 		return nil
 	}
-	db, err := store.Open(ctx, cfg.StorePath, store.Options{Glance: true, Wait: glanceWait})
+	db, err := openDB(ctx, cfg, store.Options{Glance: true, Wait: glanceWait})
 	if err != nil {
 		return nil
 	}

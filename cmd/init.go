@@ -40,8 +40,9 @@ source.`,
 			if err != nil {
 				return err
 			}
-			if _, err := a.storeFile(); err != nil {
-				return err
+			if cfg.Server != "" {
+				return fault.New(fault.Invalid, "a store is made where it lies, and commands go to %s", cfg.Server).
+					WithHint("name a store: --store sqlite:PATH or --store postgres://HOST/DATABASE")
 			}
 			made, err := a.createStore(c.Context(), cfg)
 			if err != nil {
@@ -73,9 +74,8 @@ var madeShape = shape[madeStore]{
 // master key never gets a new key: that would look like a repair and lose everything.
 func (a *app) createStore(ctx context.Context, cfg config.Config) (madeStore, error) {
 	made := madeStore{Store: cfg.StorePath, MasterKey: cfg.MasterKey.String(), Operator: osUser()}
-	if _, err := os.Lstat(cfg.StorePath); err == nil {
-		return made, fault.New(fault.Exists, "there is a store at %q already", cfg.StorePath).
-			WithHint("use it as it is, or name another place with --store sqlite:PATH")
+	if err := a.checkFree(ctx, cfg, &made); err != nil {
+		return made, err
 	}
 	err := a.readMaster(ctx)
 	if fault.Is(err, fault.MasterKeyMissing) {
@@ -88,15 +88,40 @@ func (a *app) createStore(ctx context.Context, cfg config.Config) (madeStore, er
 	if err != nil {
 		return made, err
 	}
-	err = store.Create(ctx, cfg.StorePath, a.storeOptions(), func(ctx context.Context, db *store.DB) error {
-		return keys.Init(ctx, db, *a.master, a.env())
-	})
+	fill := func(ctx context.Context, db *store.DB) error { return keys.Init(ctx, db, *a.master, a.env()) }
+	if cfg.Postgres != "" {
+		err = store.CreatePostgres(ctx, cfg.Postgres, a.storeOptions(), fill)
+	} else {
+		err = store.Create(ctx, cfg.StorePath, a.storeOptions(), fill)
+	}
 	if err != nil {
 		return made, err
 	}
 	a.say("created the store %s, sealed under the master key of %s", made.Store, made.MasterKey)
 	a.hint("without the master key the store is lost: keep a copy of it elsewhere, apart from backups")
 	return made, nil
+}
+
+// checkFree makes sure that there is no store yet, before a master key is made, and completes what made says. A database must
+// also be there.
+func (a *app) checkFree(ctx context.Context, cfg config.Config, made *madeStore) error {
+	if cfg.Postgres == "" {
+		if _, err := os.Lstat(cfg.StorePath); err == nil {
+			return fault.New(fault.Exists, "there is a store at %q already", cfg.StorePath).
+				WithHint("use it as it is, or name another place with --store sqlite:PATH")
+		}
+		return nil
+	}
+	var err error
+	if made.Store, err = store.PostgresName(cfg.Postgres); err != nil {
+		return err
+	}
+	empty, err := store.IsEmptyPostgres(ctx, cfg.Postgres, a.storeOptions())
+	if err == nil && !empty {
+		return fault.New(fault.Exists, "there is a store in %q already", made.Store).
+			WithHint("use it as it is, or name another database with --store postgres://HOST/DATABASE")
+	}
+	return err
 }
 
 // createMasterKey draws a master key into a new file. If another process was faster, its key is taken.

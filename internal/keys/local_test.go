@@ -14,12 +14,14 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
+	"keyctl/internal/postgrestest"
 	"keyctl/internal/store"
 )
 
-// place is a store on disk with what it takes to open it.
+// place is a store with what it takes to open it.
 type place struct {
-	path   string
+	path   string // of a file; empty for a database
+	url    string // of a database
 	master envelope.MasterKey
 	clock  *keystest.Clock
 }
@@ -41,19 +43,40 @@ func newPlaceIn(t testing.TB, env keys.Env) *place {
 		t.Fatal(err)
 	}
 	p := &place{path: filepath.Join(t.TempDir(), "keyctl.db"), master: master}
-	err = store.Create(t.Context(), p.path, store.Options{}, func(ctx context.Context, db *store.DB) error {
-		return keys.Init(ctx, db, master, env)
-	})
-	if err != nil {
+	if err := store.Create(t.Context(), p.path, store.Options{}, p.fill(env)); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
+// newPostgresPlaceIn is newPlaceIn with a database for the store.
+func newPostgresPlaceIn(t testing.TB, env keys.Env) *place {
+	t.Helper()
+	master, err := envelope.DrawMasterKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &place{url: postgrestest.Database(t), master: master}
+	if err := store.CreatePostgres(t.Context(), p.url, store.Options{}, p.fill(env)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *place) fill(env keys.Env) func(context.Context, *store.DB) error {
+	return func(ctx context.Context, db *store.DB) error { return keys.Init(ctx, db, p.master, env) }
+}
+
 // openStore opens the store for the rest of the test.
 func (p *place) openStore(t testing.TB) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), p.path, store.Options{})
+	var db *store.DB
+	var err error
+	if p.url != "" {
+		db, err = store.OpenPostgres(t.Context(), p.url, store.Options{})
+	} else {
+		db, err = store.Open(t.Context(), p.path, store.Options{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,12 +221,16 @@ func count(codes []fault.Code) map[fault.Code]int {
 }
 
 func TestLocal(t *testing.T) {
-	keystest.Suite(t, func(t *testing.T, env keys.Env) keys.Service {
-		p := newPlaceIn(t, env)
-		l, err := keys.Open(t.Context(), p.openStore(t), p.master, env)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	})
+	for name, newPlaceIn := range map[string]func(testing.TB, keys.Env) *place{"sqlite": newPlaceIn, "postgres": newPostgresPlaceIn} {
+		t.Run(name, func(t *testing.T) {
+			keystest.Suite(t, func(t *testing.T, env keys.Env) keys.Service {
+				p := newPlaceIn(t, env)
+				l, err := keys.Open(t.Context(), p.openStore(t), p.master, env)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			})
+		})
+	}
 }

@@ -50,7 +50,8 @@ func (db *DB) SchemaVersion() int64 { return db.version.Load() }
 // Outdated reports whether the store must be upgraded with Migrate before it can be written to.
 func (db *DB) Outdated() bool { return db.version.Load() < db.newest }
 
-// Migrate upgrades an outdated store, after it left a copy of it beside it, named PATH.before-vN for the new version N.
+// Migrate upgrades an outdated store, after it left a copy of it beside it, named PATH.before-vN for the new version N; of a
+// PostgreSQL store copies are its administrator's.
 // Each step is one transaction, so a process killed in between leaves a store that is only somewhat less outdated, and
 // Migrate can be called again. Of several processes at once, one does the work. On a current store it does nothing.
 func (db *DB) Migrate(ctx context.Context) error {
@@ -60,8 +61,10 @@ func (db *DB) Migrate(ctx context.Context) error {
 	if db.glance {
 		return glancedAt(db.path)
 	}
-	if err := db.keepBefore(ctx); err != nil {
-		return err
+	if !db.postgres {
+		if err := db.keepBefore(ctx); err != nil {
+			return err
+		}
 	}
 	return db.upgrade(ctx)
 }
@@ -102,6 +105,9 @@ func versionOf(ctx context.Context, path string, migrations fs.FS) (int64, error
 // upgrade runs the migrations that are missing. Two processes may start the same one: only one can record it, the other
 // is rolled back, sees that the version moved, and goes on from there.
 func (db *DB) upgrade(ctx context.Context) error {
+	if db.postgres {
+		return db.upgradePostgres(ctx)
+	}
 	engine, err := openEngine(db.path, forWriting, patientWait)
 	if err != nil {
 		return err

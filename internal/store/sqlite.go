@@ -121,11 +121,11 @@ type connection struct {
 	broken     bool // it is not to be used again
 }
 
-func (c *connection) statement(query string) (*sql.Stmt, error) {
+func (c *connection) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	if s := c.statements[query]; s != nil {
 		return s, nil
 	}
-	s, err := c.raw.PrepareContext(context.Background(), query)
+	s, err := c.raw.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -133,12 +133,12 @@ func (c *connection) statement(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
-func (c *connection) exec(query string) error {
-	s, err := c.statement(query)
+func (c *connection) exec(ctx context.Context, query string) error {
+	s, err := c.statement(ctx, query)
 	if err != nil {
 		return err
 	}
-	_, err = s.ExecContext(context.Background())
+	_, err = s.ExecContext(ctx)
 	return err
 }
 
@@ -196,24 +196,11 @@ func (p *pool) take(ctx context.Context, limit <-chan time.Time) (*connection, e
 }
 
 func (p *pool) connect(ctx context.Context) (*connection, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, fault.New(fault.Internal, "the store %q is closed", p.path)
+	c, engine, err := p.idleOrEngine()
+	if c != nil || err != nil {
+		return c, err
 	}
-	if last := len(p.idle) - 1; last >= 0 {
-		c := p.idle[last]
-		p.idle = p.idle[:last]
-		return c, nil
-	}
-	if p.engine == nil {
-		engine, err := openEngine(p.path, p.use, lockWait)
-		if err != nil {
-			return nil, err
-		}
-		p.engine = engine
-	}
-	raw, err := p.engine.Conn(ctx)
+	raw, err := engine.Conn(ctx) // without the lock: a server that is away may take its time to say so
 	if err != nil && (p.use == forReading || p.use == forExamining) && code(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
 		return p.look(ctx)
 	}
@@ -223,10 +210,34 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 	return &connection{raw: raw, statements: map[string]*sql.Stmt{}}, nil
 }
 
+// idleOrEngine returns an idle connection, or else what makes one.
+func (p *pool) idleOrEngine() (*connection, *sql.DB, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, nil, fault.New(fault.Internal, "the store %q is closed", p.path)
+	}
+	if last := len(p.idle) - 1; last >= 0 {
+		c := p.idle[last]
+		p.idle = p.idle[:last]
+		return c, nil, nil
+	}
+	if p.engine == nil {
+		engine, err := openEngine(p.path, p.use, lockWait)
+		if err != nil {
+			return nil, nil, err
+		}
+		p.engine = engine
+	}
+	return nil, p.engine, nil
+}
+
 // look makes a connection that reads on a full disk (R45). The index of the write-ahead log, which processes share
 // in a file, finds no room there; a process that has the store to itself keeps it in memory (sqlite.org/wal.html section
 // 8). The connection is closed after its transaction, for it keeps all others out.
 func (p *pool) look(ctx context.Context) (*connection, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.looker == nil {
 		looker, err := openEngine(p.path, forLooking, lockWait)
 		if err != nil {
@@ -300,7 +311,7 @@ func isBusy(err error) bool {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return true
 	}
-	return false
+	return isPostgresBusy(err)
 }
 
 func isConstraint(err error) bool { return code(err)&0xff == sqlite3.SQLITE_CONSTRAINT }
@@ -325,6 +336,9 @@ func explain(path string, err error) error {
 		return context.Canceled
 	case errors.Is(err, driver.ErrBadConn):
 		return fault.New(fault.Unavailable, "the store %q cannot be reached", path).WithCause(err)
+	}
+	if e := explainPostgres(path, err); e != nil {
+		return e.WithCause(err)
 	}
 	if e := explainExtended(path, code(err)); e != nil {
 		return e.WithCause(err)
@@ -373,12 +387,12 @@ func explainExtended(path string, code int) *fault.Error {
 // isTaken and isDangling recognise the two refusals in what explain returned.
 func isTaken(err error) bool {
 	e := fault.From(err)
-	return e != nil && e.Code == fault.Exists && isConstraint(e.Cause)
+	return e != nil && e.Code == fault.Exists && (isConstraint(e.Cause) || postgresCode(e.Cause) == pgUniqueViolation)
 }
 
 func isDangling(err error) bool {
 	e := fault.From(err)
-	return e != nil && code(e.Cause) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+	return e != nil && (code(e.Cause) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY || postgresCode(e.Cause) == pgForeignKeyViolation)
 }
 
 func storeBusy(path string) *fault.Error {

@@ -1,12 +1,13 @@
-// Package store is keys.Store in SQL: what keyctl administers, kept in one SQLite file.
+// Package store is keys.Store in SQL: what keyctl administers, kept in one SQLite file or in a PostgreSQL database.
 //
 // It remembers and decides nothing: rules are internal/keys, secrets arrive here sealed, times and states arrive as
-// values. Everything that is particular to SQLite is in sqlite.go, open.go, migrate.go and the backup files; the SQL in the
-// other files is what SQLite and PostgreSQL have in common. The package knows no key material and writes no log.
+// values. Everything that is particular to PostgreSQL is in postgres.go, and to SQLite in sqlite.go, open.go, migrate.go and
+// the backup files; the SQL in the other files is what both have in common. The package knows no key material and writes no log.
 package store
 
 import (
 	"context"
+	"database/sql"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -49,8 +50,10 @@ func (o Options) wait() time.Duration {
 
 // DB is an open store. Its methods may be called from many goroutines; Close waits for running transactions.
 type DB struct {
-	path       string // as the user named it, made absolute
-	file       fileID // the file that was opened
+	path       string  // as the user named it, made absolute; of a PostgreSQL store its URL without user and password
+	postgres   bool    // it is in PostgreSQL: what belongs to files is empty
+	engine     *sql.DB // of PostgreSQL
+	file       fileID  // the file that was opened
 	wait       time.Duration
 	glance     bool
 	migrations fs.FS
@@ -82,6 +85,12 @@ func (db *DB) Close() error {
 	if writerErr := db.writer.close(); err == nil {
 		err = writerErr
 	}
+	if db.postgres {
+		if engineErr := db.engine.Close(); err == nil {
+			err = engineErr
+		}
+		return explain(db.path, err)
+	}
 	db.file.release()
 	return explain(db.path, err)
 }
@@ -95,7 +104,7 @@ func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
 	return db.run(ctx, db.readers, func(c *connection) (busy bool, err error) {
 		t := &tx{ctx: ctx, db: db, conn: c}
 		defer t.rollback()
-		if err := t.begin(beginView); err != nil {
+		if err := t.begin(db.statement(beginView, beginPostgresView)); err != nil {
 			return t.busy, err
 		}
 		err = fn(t)
@@ -115,7 +124,7 @@ func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
 		}
 		t := &tx{ctx: ctx, db: db, conn: c, writes: true}
 		defer t.rollback()
-		if err := t.begin(beginUpdate); err != nil {
+		if err := t.begin(db.statement(beginUpdate, beginPostgresUpdate)); err != nil {
 			return t.busy, err
 		}
 		if err := t.checkGround(); err != nil {
@@ -127,11 +136,19 @@ func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
 		if err := t.commit(); err != nil {
 			return t.busy, err
 		}
-		if db.wiped.Load() {
+		if db.wiped.Load() && !db.postgres {
 			db.wiped.Store(!c.truncateLog())
 		}
 		return false, nil
 	})
+}
+
+// statement is the one of two texts that the store's engine understands.
+func (db *DB) statement(sqlite, postgres string) string {
+	if db.postgres {
+		return postgres
+	}
+	return sqlite
 }
 
 // glancedAt refuses to write what was opened for a glance.
@@ -144,7 +161,7 @@ func (db *DB) run(ctx context.Context, p *pool, attempt func(*connection) (busy 
 	return retry(ctx, db.path, db.wait, func(limit <-chan time.Time) (busy bool, err error) {
 		c, err := p.take(ctx, limit)
 		if err != nil {
-			return isBusy(err), err
+			return isBusy(err) || db.postgres && fault.Is(err, fault.Unavailable) && ctx.Err() == nil, err
 		}
 		defer p.put(c)
 		return attempt(c)
@@ -165,6 +182,9 @@ func retry(ctx context.Context, path string, wait time.Duration, attempt func(li
 		select {
 		case <-pause.C:
 		case <-limit.C:
+			if fault.Is(err, fault.Unavailable) {
+				return err // nobody was in the way: the server was not there
+			}
 			return storeBusy(path).WithCause(err)
 		case <-ctx.Done():
 			return explain(path, ctx.Err())
@@ -175,6 +195,13 @@ func retry(ctx context.Context, path string, wait time.Duration, attempt func(li
 // checkGround makes sure, under the write lock, that what is about to be written to is still the store: a restore may have
 // put another file in its place, and a newer keyctl may have upgraded it.
 func (t *tx) checkGround() error {
+	if t.db.postgres {
+		version, _, err := first(t, integer, lockWriters)
+		if err != nil {
+			return err
+		}
+		return t.checkVersion(version)
+	}
 	info, err := os.Stat(t.db.path)
 	if err != nil || !os.SameFile(info, t.db.file.info) {
 		return fault.New(fault.Unavailable, "the store %q was replaced while it was open", t.db.path).
@@ -184,6 +211,10 @@ func (t *tx) checkGround() error {
 	if err != nil {
 		return err
 	}
+	return t.checkVersion(version)
+}
+
+func (t *tx) checkVersion(version int64) error {
 	t.db.version.Store(version)
 	if version < t.db.newest {
 		return fault.New(fault.Internal, "the store %q must be upgraded before it is written to", t.db.path)

@@ -16,6 +16,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/postgrestest"
 )
 
 // childTask names what this binary does when a test starts it again as another process.
@@ -36,10 +37,44 @@ type engine struct {
 }
 
 func engines() []engine {
-	return []engine{{"sqlite", func(t testing.TB) func(testing.TB) keys.Store {
-		path := newStore(t)
-		return func(t testing.TB) keys.Store { return openStore(t, path) }
-	}}}
+	return []engine{
+		{"sqlite", func(t testing.TB) func(testing.TB) keys.Store {
+			path := newStore(t)
+			return func(t testing.TB) keys.Store { return openStore(t, path) }
+		}},
+		{"postgres", func(t testing.TB) func(testing.TB) keys.Store {
+			url := newPostgresStore(t)
+			return func(t testing.TB) keys.Store { return openPostgresStore(t, url) }
+		}},
+	}
+}
+
+// newPostgresStore creates a store that holds only its Meta in a database of its own.
+func newPostgresStore(t testing.TB) string {
+	t.Helper()
+	url := postgrestest.Database(t)
+	if err := CreatePostgres(t.Context(), url, Options{}, putTestMeta); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func openPostgresStore(t testing.TB, url string) *DB {
+	t.Helper()
+	db, err := OpenPostgres(t.Context(), url, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, db)
+	return db
+}
+
+func closeAtEnd(t testing.TB, db *DB) {
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	})
 }
 
 // onEach runs a test against each engine.
@@ -74,11 +109,7 @@ func openStore(t testing.TB, path string) *DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Errorf("Close() = %v", err)
-		}
-	})
+	closeAtEnd(t, db)
 	return db
 }
 

@@ -33,7 +33,9 @@ func (t *tx) begin(statement string) error {
 	if err := t.ctx.Err(); err != nil {
 		return t.fail(err)
 	}
-	if err := t.conn.exec(statement); err != nil {
+	ctx, cancel := t.statementContext(t.ctx)
+	defer cancel()
+	if err := t.conn.exec(ctx, statement); err != nil {
 		return t.fail(err)
 	}
 	t.open = true
@@ -46,7 +48,12 @@ func (t *tx) rollback() {
 		return
 	}
 	t.open = false
-	if err := t.conn.exec("ROLLBACK"); err != nil {
+	if t.conn.broken {
+		return
+	}
+	ctx, cancel := t.statementContext(context.WithoutCancel(t.ctx))
+	defer cancel()
+	if err := t.conn.exec(ctx, "ROLLBACK"); err != nil {
 		t.conn.broken = true
 	}
 }
@@ -64,10 +71,17 @@ func (t *tx) commit() error {
 	if t.wiped {
 		t.db.wiped.Store(true)
 	}
-	err := t.conn.exec("COMMIT")
+	ctx, cancel := t.statementContext(context.WithoutCancel(t.ctx))
+	defer cancel()
+	err := t.conn.exec(ctx, "COMMIT")
 	if err == nil {
 		t.open = false
 		return nil
+	}
+	if t.db.isLost(err) { // after it was sent, perhaps (R32)
+		t.conn.broken = true
+		return fault.New(fault.OutcomeUnknown, "the connection to the store %q was lost while a change was made durable", t.db.path).
+			WithHint("look whether the change is there").WithCause(err)
 	}
 	if durabilityUnknown(err) {
 		t.db.failed.Store(fault.New(fault.Unavailable, "the disk under the store %q failed; nothing more is written", t.db.path).
@@ -85,21 +99,35 @@ func (t *tx) fail(err error) error {
 		t.busy = true
 	}
 	explained := explain(t.db.path, err)
-	if t.err == nil && !isConstraint(err) {
+	if t.db.isLost(err) {
+		t.busy, t.conn.broken = t.ctx.Err() == nil, true // nothing was committed: it can run again
+		if fault.From(explained) == nil {
+			explained = unreachable(t.db.path).WithCause(err)
+		}
+	}
+	if t.err == nil && (t.db.postgres || !isConstraint(err)) { // PostgreSQL ends a transaction at any error
 		t.err = explained
 	}
 	return explained
 }
 
+// statementContext is what one statement runs under. SQLite's is never interrupted; one that goes over a network has to end.
+func (t *tx) statementContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !t.db.postgres {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(ctx, answerTimeout)
+}
+
 // statement prepares a query, or finds it prepared.
-func (t *tx) statement(query string) (*sql.Stmt, error) {
+func (t *tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	switch {
 	case !t.open:
 		return nil, fault.New(fault.Internal, "a transaction was used after its end")
 	case t.ctx.Err() != nil:
 		return nil, t.fail(t.ctx.Err())
 	}
-	s, err := t.conn.statement(query)
+	s, err := t.conn.statement(ctx, query)
 	if err != nil {
 		return nil, t.fail(err)
 	}
@@ -111,11 +139,13 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	if !t.writes {
 		return 0, fault.New(fault.Internal, "a view of the store tried to write")
 	}
-	s, err := t.statement(query)
+	ctx, cancel := t.statementContext(t.ctx)
+	defer cancel()
+	s, err := t.statement(ctx, query)
 	if err != nil {
 		return 0, err
 	}
-	result, err := s.ExecContext(context.Background(), args...)
+	result, err := s.ExecContext(ctx, args...)
 	if err != nil {
 		return 0, t.fail(err)
 	}
@@ -131,11 +161,12 @@ type scan func(columns ...any) error
 
 // each runs a query and calls fn with each row it reads. Content that cannot be read is store_damaged.
 func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query string, args ...any) error {
-	s, err := t.statement(query)
+	ctx, cancel := t.statementContext(t.ctx)
+	defer cancel()
+	s, err := t.statement(ctx, query)
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
 	if t.stoppable {
 		ctx = t.ctx
 	}
@@ -240,7 +271,7 @@ func hang[R, V any](t *tx, records map[string]*R, ids []string, read func(scan) 
 	if err != nil {
 		return err
 	}
-	return each(t, scanRow, give, fmt.Sprintf(query, idList), string(list))
+	return each(t, scanRow, give, fmt.Sprintf(query, t.db.statement(idList, idArray)), string(list))
 }
 
 // micros is a time as it is stored: UTC microseconds.
