@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -180,18 +181,52 @@ func (l *Local) view(ctx context.Context, fn func(tx Tx, now time.Time) error) e
 
 // update runs fn as one change: time is taken once, after the wait for other writers; what time has ended meanwhile is
 // tidied first; and what fn noted goes into the audit log in the same transaction.
+//
+// When the answer to a COMMIT was lost, the audit log tells what happened (R32): under the write lock, the change's last
+// record is there, or it is not and never will be, and fn runs again. outcome_unknown remains where nobody answers that.
 func (l *Local) update(ctx context.Context, fn func(c *change) error) error {
-	return l.store.Update(ctx, func(tx Tx) error {
-		c := &change{Tx: tx, l: l, now: Instant(l.env.Now())}
-		if err := c.sweep(); err != nil {
+	var lost audit.Record // the last one of the change whose outcome is not known
+	var unknown error
+	for range commitTries {
+		var c *change
+		asked, found := lost.Seq == 0, false
+		err := l.store.Update(ctx, func(tx Tx) (err error) {
+			if lost.Seq != 0 {
+				if found, err = hasRecord(tx, lost); err != nil || found {
+					return err
+				}
+				asked = true
+			}
+			c = &change{Tx: tx, l: l, now: Instant(l.env.Now())}
+			if err := c.sweep(); err != nil {
+				return err
+			}
+			c.Tx = l.scoped(tx)
+			if err := fn(c); err != nil {
+				return err
+			}
+			return c.writeAudit()
+		})
+		switch {
+		case found && err == nil:
+			return nil
+		case !asked || found:
+			return unknown
+		case !fault.Is(err, fault.OutcomeUnknown) || c == nil || c.written.Seq == 0:
 			return err
 		}
-		c.Tx = l.scoped(tx)
-		if err := fn(c); err != nil {
-			return err
-		}
-		return c.writeAudit()
-	})
+		lost, unknown = c.written, err
+	}
+	return unknown
+}
+
+// commitTries is how often a change is made whose COMMIT is lost again and again.
+const commitTries = 4
+
+// hasRecord reports whether the audit log has exactly this record.
+func hasRecord(tx Tx, r audit.Record) (bool, error) {
+	records, err := tx.AuditRecords(r.Seq-1, 1)
+	return len(records) == 1 && records[0].Seq == r.Seq && bytes.Equal(records[0].MAC, r.MAC), err
 }
 
 // change is a transaction of Local: the store's Tx, the instant, and the audit events it will leave.
@@ -200,6 +235,8 @@ type change struct {
 	l      *Local
 	now    time.Time
 	events []audit.Event
+
+	written audit.Record // the last one; none: its Seq is 0
 }
 
 // note plans an audit record of something done. detail holds names and values in turn.
@@ -249,6 +286,7 @@ func (c *change) writeAudit() error {
 		if err := c.AppendAudit(record, head); err != nil {
 			return err
 		}
+		c.written = record
 	}
 	return nil
 }
