@@ -21,6 +21,7 @@ import (
 // world is a server on a new store, and its first owner.
 type world struct {
 	owner  *keys.Local
+	db     *store.DB
 	url    string
 	server *httpapi.Server
 }
@@ -29,17 +30,30 @@ var here = keys.Origin{Address: netip.MustParseAddr("127.0.0.1"), RequestID: "re
 
 func newWorld(t testing.TB, env keys.Env) *world {
 	t.Helper()
+	path, master := newStore(t, env)
+	return openWorld(t, path, master, env, func(context.Context) keys.Origin { return here })
+}
+
+// newStore makes a store and tells where it is.
+func newStore(t testing.TB, env keys.Env) (path string, master envelope.MasterKey) {
+	t.Helper()
 	master, err := envelope.DrawMasterKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "keyctl.db")
+	path = filepath.Join(t.TempDir(), "keyctl.db")
 	err = store.Create(t.Context(), path, store.Options{}, func(ctx context.Context, db *store.DB) error {
 		return keys.Init(ctx, db, master, env)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return path, master
+}
+
+// openWorld serves a store that is there.
+func openWorld(t testing.TB, path string, master envelope.MasterKey, env keys.Env, origin func(context.Context) keys.Origin) *world {
+	t.Helper()
 	db, err := store.Open(t.Context(), path, store.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -50,12 +64,12 @@ func newWorld(t testing.TB, env keys.Env) *world {
 		t.Fatal(err)
 	}
 	server := httpapi.NewServer(httpapi.ServerOptions{
-		Door: httpapi.NewStoreDoor(owner, env.Now, slog.New(slog.DiscardHandler)), Version: "1.2.3", Origin: func(context.Context) keys.Origin { return here },
+		Door: httpapi.NewStoreDoor(owner, env.Now, slog.New(slog.DiscardHandler)), Version: "1.2.3", Origin: origin,
 		Annotate: func(context.Context, ...slog.Attr) {},
 	})
 	listener := httptest.NewServer(server)
 	t.Cleanup(listener.Close)
-	return &world{owner, listener.URL, server}
+	return &world{owner, db, listener.URL, server}
 }
 
 // token makes a token of an operator; empty is the owner.
