@@ -195,15 +195,18 @@ type readiness struct {
 	err   error
 }
 
-// keepReadiness is how long an answer is kept.
-const keepReadiness = time.Second
+// How long an answer is kept, and how long one may take.
+const (
+	keepReadiness = time.Second
+	readyTimeout  = 5 * time.Second
+)
 
 func (r *readiness) get(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	if age := now.Sub(r.asked); r.asked.IsZero() || age < 0 || age >= keepReadiness {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), readHeaderTimeout)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
 		defer cancel()
 		r.err, r.asked = r.check(bounded), now
 	}

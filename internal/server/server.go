@@ -17,15 +17,20 @@ import (
 	"keyctl/internal/iprange"
 )
 
-// The limits of a connection (R17), and how long a stop waits for what is running (R50).
-const (
-	maxHeaderBytes    = 16 << 10
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 10 * time.Second
-	writeTimeout      = time.Minute
-	idleTimeout       = 2 * time.Minute
-	stopTimeout       = 10 * time.Second
-)
+// limits are those of a connection (R17), of how many there are, and of how long a stop waits for what is running (R50).
+type limits struct {
+	headerBytes                         int
+	readHeader, read, write, idle, stop time.Duration
+	connections                         int
+}
+
+// usual are the limits of every Server outside of tests. Of a header's bytes net/http lets 4 KiB more through than it is
+// told. A connection takes up to 70 KiB, so that all of them together stay far below 200 MiB.
+var usual = limits{
+	headerBytes: 16<<10 - 4<<10,
+	readHeader:  5 * time.Second, read: 10 * time.Second, write: time.Minute, idle: 2 * time.Minute, stop: 10 * time.Second,
+	connections: 1500,
+}
 
 // Options is what a Server needs. Handler, Refuse, Ready, Log, Now and Rand are required.
 type Options struct {
@@ -47,6 +52,7 @@ type Options struct {
 // Server serves one Handler.
 type Server struct {
 	options  Options
+	limits   limits
 	pair     *keyPair // nil: plain HTTP
 	listener net.Listener
 	metrics  *metrics
@@ -59,7 +65,7 @@ func New(o Options) (*Server, error) {
 	if o.ForwardedHeader == "" {
 		o.ForwardedHeader = iprange.XForwardedFor
 	}
-	s := &Server{options: o, metrics: newMetrics(), ready: readiness{check: o.Ready, now: o.Now}}
+	s := &Server{options: o, limits: usual, metrics: newMetrics(), ready: readiness{check: o.Ready, now: o.Now}}
 	switch {
 	case o.ForwardedHeader != iprange.XForwardedFor && o.ForwardedHeader != iprange.Forwarded:
 		return nil, fault.New(fault.Invalid, "no forwarded header %q", o.ForwardedHeader).WithHint("it is %s or %s", iprange.XForwardedFor, iprange.Forwarded)
@@ -106,12 +112,14 @@ func (s *Server) Close() error { return s.listener.Close() }
 // after a stop in which all of them did.
 func (s *Server) Serve(ctx context.Context) error {
 	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.options.Log.Handler(), slog.LevelWarn),
+		Handler: s.handler(), ReadHeaderTimeout: s.limits.readHeader, ReadTimeout: s.limits.read, WriteTimeout: s.limits.write,
+		IdleTimeout: s.limits.idle, MaxHeaderBytes: s.limits.headerBytes, ConnState: newConnections(s.limits.connections).changed,
+		ErrorLog: slog.NewLogLogger(s.options.Log.Handler(), slog.LevelWarn),
 	}
 	listener := s.listener
 	if s.pair != nil {
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.certificate, NextProtos: []string{"h2", "http/1.1"}}
+		// HTTP/2 is not offered: its headers may take as long as a connection may idle.
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.pair.certificate, NextProtos: []string{"http/1.1"}}
 		listener = tls.NewListener(listener, server.TLSConfig)
 	}
 	ended := make(chan error, 1)
@@ -121,11 +129,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fault.New(fault.Unavailable, "the server cannot go on serving").WithCause(err)
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.stop)
 	defer cancel()
 	if err := server.Shutdown(stop); err != nil {
 		_ = server.Close()
-		return fault.New(fault.Unavailable, "requests were still running after %v, and were cut off", stopTimeout).WithCause(err)
+		return fault.New(fault.Unavailable, "requests were still running after %v, and were cut off", s.limits.stop).WithCause(err)
 	}
 	return nil
 }
