@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -76,10 +78,15 @@ func (s *Server) serve(next http.Handler, w http.ResponseWriter, r *http.Request
 	}
 	s.metrics.begin()
 	defer func() {
-		if problem := recover(); problem != nil {
+		problem := recover()
+		begunToAnswer := out.status != 0
+		if problem != nil {
 			s.panicked(out, r, known, problem)
 		}
 		s.finish(out, r, known, time.Since(begun))
+		if problem != nil && begunToAnswer {
+			panic(http.ErrAbortHandler) // or half an answer would look like a whole one
+		}
 	}()
 	if err == nil {
 		known.address, err = s.clientAddress(r)
@@ -88,7 +95,7 @@ func (s *Server) serve(next http.Handler, w http.ResponseWriter, r *http.Request
 	case err != nil:
 		Annotate(r.Context(), slog.String("code", string(fault.CodeOf(err))))
 		s.options.Refuse(out, http.StatusBadRequest, err, id)
-	case isOddPath(r.URL.EscapedPath()):
+	case isOddPath(r.URL):
 		s.options.Refuse(out, http.StatusNotFound, fault.New(fault.Unsupported, "no such route").WithHint("paths are written without . and .. and empty parts"), id)
 	default:
 		next.ServeHTTP(out, r)
@@ -104,10 +111,11 @@ func (s *Server) clientAddress(r *http.Request) (netip.Addr, error) {
 	return iprange.ClientAddress(peer.Addr(), s.options.TrustedProxies, s.options.ForwardedHeader, r.Header.Values(s.options.ForwardedHeader))
 }
 
-// isOddPath finds paths that a proxy and this program could read differently (R18). They are not cleaned but refused.
-func isOddPath(escaped string) bool {
-	lower := strings.ToLower(escaped)
-	if strings.Contains(lower, "%2f") || strings.Contains(lower, "%2e") || strings.Contains(lower, `\`) || !strings.HasPrefix(lower, "/") {
+// isOddPath finds paths that a proxy and this program could read differently (R18). They are not cleaned but refused. A
+// backslash is only in the raw path as it came; encoded it is a part of names.
+func isOddPath(u *url.URL) bool {
+	lower := strings.ToLower(u.EscapedPath())
+	if strings.Contains(lower, "%2f") || strings.Contains(lower, "%2e") || strings.Contains(u.RawPath, `\`) || !strings.HasPrefix(lower, "/") {
 		return true
 	}
 	for i, part := range strings.Split(lower, "/") {
@@ -121,7 +129,7 @@ func isOddPath(escaped string) bool {
 // panicked answers a request whose handler broke off. The server goes on.
 func (s *Server) panicked(w *recorder, r *http.Request, known *request, problem any) {
 	s.options.Log.LogAttrs(r.Context(), slog.LevelError, "a handler broke off", slog.String("request_id", known.id),
-		slog.String("route", routeOf(r)), slog.Any("problem", problem), slog.String("stack", string(debug.Stack())))
+		slog.String("route", routeOf(r)), slog.String("problem", credential.MaskTokens(fmt.Sprint(problem))), slog.String("stack", string(debug.Stack())))
 	if w.status == 0 {
 		s.options.Refuse(w, http.StatusInternalServerError, fault.New(fault.Internal, "internal error"), known.id)
 	}
