@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -33,10 +34,11 @@ func ValidateName(what, name string) error {
 	return nil
 }
 
-// looksSecret reports whether a word given as a name or an id may be a secret pasted in the wrong place: such a word is not
-// repeated in an error. Names and ids are short.
+// looksSecret reports whether a word given as a name or an id may be a secret pasted in the wrong place, or has one in it:
+// such a word is not repeated in an error, and names nothing. Names and ids are short.
 func looksSecret(word string) bool {
-	return strings.HasPrefix(word, "kcs_") || strings.HasPrefix(word, "kcx_") || strings.HasPrefix(word, "kcm_") || len(word) > 64
+	begins := func(kind string) bool { return strings.HasPrefix(word, kind) }
+	return slices.ContainsFunc([]string{"kcs_", "kcx_", "kcm_", "kct_"}, begins) || credential.MaskTokens(word) != word || len(word) > 64
 }
 
 // isLabel reports whether text can name a label: 1 to 63 characters, like a name, and slashes.

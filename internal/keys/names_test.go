@@ -34,6 +34,11 @@ func TestValidateName(t *testing.T) {
 			t.Errorf("ValidateName(%q) = %q, hint %q; want the noun and the right form", name, e.Message, e.Hint)
 		}
 	}
+	for _, name := range []string{"kcs_x", "kct_x", "web-kcs_" + strings.Repeat("A", 49), "kcm_" + strings.Repeat("A", 49)} {
+		if err := keys.ValidateName("key", name); !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), name) {
+			t.Errorf("ValidateName(%q) = %v, want it refused and not repeated", name, err)
+		}
+	}
 	for _, name := range []string{"KC" + strings.Repeat("0", 21), "KC" + strings.Repeat("0", 23), "kc" + strings.Repeat("0", 22)} {
 		if err := keys.ValidateName("key", name); err != nil {
 			t.Errorf("ValidateName(%q) = %v: it is no access key id", name, err)
@@ -42,12 +47,13 @@ func TestValidateName(t *testing.T) {
 }
 
 func FuzzValidateName(f *testing.F) {
-	for _, seed := range []string{"web-01", "", "a b", "KCabcdefghijABCDEFGHIJ01", "ａ", "a\xff"} {
+	for _, seed := range []string{"web-01", "", "a b", "KCabcdefghijABCDEFGHIJ01", "ａ", "a\xff", "kcs_a", "web-kct_0123456789abcdef"} {
 		f.Add(seed)
 	}
 	pattern := regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z`)
+	secret := regexp.MustCompile(`\Akc[sxmt]_|kc[a-z]_[0-9A-Za-z]{16}`)
 	f.Fuzz(func(t *testing.T, name string) {
-		want := pattern.MatchString(name) && !credential.IsAccessKeyID(name)
+		want := pattern.MatchString(name) && !credential.IsAccessKeyID(name) && !secret.MatchString(name)
 		if err := keys.ValidateName("key", name); (err == nil) != want {
 			t.Errorf("ValidateName(%q) = %v, want accepted: %t", name, err, want)
 		}
