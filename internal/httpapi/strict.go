@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"unicode/utf8"
 
 	"keyctl/internal/fault"
 )
@@ -28,8 +29,11 @@ func unmarshal(data []byte, v any) error {
 }
 
 // checkJSON refuses what is not one JSON value, nests too deep, or has a field twice: of two equal fields one program
-// takes the first and another the last.
+// takes the first and another the last. Of bytes that are no UTF-8 the library would make other characters.
 func checkJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if err := checkValue(d, 0); err != nil {
