@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"keyctl/internal/access"
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
@@ -54,15 +55,17 @@ type FailureDetail struct {
 	Retryable bool       `json:"retryable" doc:"the same request may succeed later"`
 }
 
-// NewFailure words an error for the other end. What no code explains is not told: it goes to the server's log.
+// NewFailure words an error for the other end. What no code explains is not told: it goes to the server's log. A message
+// may repeat a name that somebody gave; if that was a secret in the wrong place, it does not come back.
 func NewFailure(err error, requestID string) *Failure {
 	f := fault.From(err)
 	if f == nil || f.Code == fault.Internal {
 		f = fault.New(fault.Internal, "internal error").WithHint("the server's log has it under the request id")
 	}
-	d := FailureDetail{Code: f.Code, Message: f.Message, RequestID: requestID, Retryable: f.Code.Retryable()}
+	d := FailureDetail{Code: f.Code, Message: credential.MaskTokens(f.Message), RequestID: requestID, Retryable: f.Code.Retryable()}
 	if f.Hint != "" {
-		d.Hint = &f.Hint
+		hint := credential.MaskTokens(f.Hint)
+		d.Hint = &hint
 	}
 	return &Failure{Detail: d, status: statusOf(f.Code)}
 }
