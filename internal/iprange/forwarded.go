@@ -28,18 +28,23 @@ func ClientAddress(peer netip.Addr, trusted []netip.Prefix, header string, lines
 	if !isTrusted(client, trusted) || len(lines) == 0 {
 		return client, nil
 	}
-	hops := splitQuoted(strings.Join(lines, ","), ',')
+	unreadable := fault.New(fault.Invalid, "the header %s is not a list of addresses", header)
+	text, read := strings.Join(lines, ","), readHop
+	hops := strings.Split(text, ",")
+	if header == Forwarded {
+		// A quote that a client opened would take in what the proxy appended, and the client's own address would be the last.
+		if strings.Count(text, `"`)%2 != 0 {
+			return netip.Addr{}, unreadable
+		}
+		hops, read = splitQuoted(text, ','), readForwarded
+	}
 	if len(hops) > maxHops {
 		return netip.Addr{}, fault.New(fault.Invalid, "the request came through more than %d proxies", maxHops)
-	}
-	read := readHop
-	if header == Forwarded {
-		read = readForwarded
 	}
 	for _, hop := range slices.Backward(hops) {
 		address, ok := read(strings.Trim(hop, " \t"))
 		if !ok {
-			return netip.Addr{}, fault.New(fault.Invalid, "the header %s is not a list of addresses", header)
+			return netip.Addr{}, unreadable
 		}
 		if client = address; !isTrusted(client, trusted) {
 			break

@@ -52,6 +52,11 @@ func TestR21_ClientAddress(t *testing.T) {
 		{"Forwarded, no for", proxy, Forwarded, []string{"proto=https"}, ""},
 		{"Forwarded, two of them", proxy, Forwarded, []string{"for=203.0.113.5;for=10.1.1.1"}, ""},
 		{"Forwarded, open quotes", proxy, Forwarded, []string{`for="203.0.113.5`}, ""},
+		{"Forwarded, a quote that takes in the client", proxy, Forwarded, []string{`for=198.51.100.1;by=", for=203.0.113.5`}, ""},
+		{"Forwarded, a quote on a line before", proxy, Forwarded, []string{`for=198.51.100.1;by="`, `for=203.0.113.5`}, ""},
+		{"Forwarded, a quote that ends in the client's", proxy, Forwarded, []string{`for=198.51.100.1;by=", for="[2001:db8::7]:1"`}, ""},
+		{"Forwarded, a quoted quote", proxy, Forwarded, []string{`for=198.51.100.1;by="\"", for=203.0.113.5`}, ""},
+		{"a quote to the left of the client", proxy, XForwardedFor, []string{`198.51.100.1", ` + client}, client},
 	}
 	for _, test := range tests {
 		got, err := ClientAddress(netip.MustParseAddr(test.peer), trusted, test.header, test.lines)
@@ -69,7 +74,7 @@ func TestR21_ClientAddress(t *testing.T) {
 
 // FuzzClientAddress: what stands to the left of an address that a trusted proxy appended never decides.
 func FuzzClientAddress(f *testing.F) {
-	for _, text := range []string{"", "198.51.100.1", "garbage", `for="`, "10.0.0.1, 10.0.0.2", "[::1]:80"} {
+	for _, text := range []string{"", "198.51.100.1", "garbage", `for="`, "10.0.0.1, 10.0.0.2", "[::1]:80", `for=198.51.100.1;by="`, `for=10.0.0.1;by="\`, `for="[::1]`} {
 		f.Add(text)
 	}
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
@@ -78,6 +83,13 @@ func FuzzClientAddress(f *testing.F) {
 		got, err := ClientAddress(proxy, trusted, XForwardedFor, []string{made, client.String()})
 		if err == nil && got != client {
 			t.Fatalf("%q made the client %v", made, got)
+		}
+		for _, appended := range []string{"for=203.0.113.5", `for="203.0.113.5:4711"`, `by="a,b;c";for=203.0.113.5;proto=https`} {
+			for _, lines := range [][]string{{made, appended}, {made + ", " + appended}} {
+				if got, err := ClientAddress(proxy, trusted, Forwarded, lines); err == nil && got != client {
+					t.Fatalf("%q made the client %v", lines, got)
+				}
+			}
 		}
 		if _, err := ClientAddress(proxy, trusted, Forwarded, []string{made}); err != nil && strings.Contains(err.Error(), made) && len(made) > 9 {
 			t.Fatalf("the error repeats %q", made)
