@@ -21,6 +21,7 @@ import (
 // schema is what the API's description says of a value.
 type schema struct {
 	Ref                  string             `json:"$ref"`
+	OneOf                []*schema          `json:"oneOf"`
 	Type                 any                `json:"type"` // a word or several
 	Format               string             `json:"format"`
 	ContentEncoding      string             `json:"contentEncoding"`

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -61,10 +62,11 @@ func (op *operation[In, Out]) register(s *Server) {
 		Description:  "Permission: `" + string(op.permission) + "`.",
 		MaxBodyBytes: MaxBody + 1, // the router refuses what reaches the bound
 		Security:     []map[string][]string{{"token": {}}},
-		Responses: map[string]*huma.Response{"default": {
-			Description: "It failed; the code says how.",
-			Content:     map[string]*huma.MediaType{jsonType: {Schema: s.failureSchema()}},
-		}},
+		Responses: map[string]*huma.Response{
+			"401":     s.failing("The token is not valid, or not any more."),
+			"403":     s.failing("The role has not the permission, or an authenticator code is needed or wrong."),
+			"default": s.failing("It failed; the code says how."),
+		},
 		Middlewares: huma.Middlewares{s.admits(op.route, hasBody)},
 	}
 	huma.Register(s.api, described, func(ctx context.Context, in *In) (*answer[Out], error) {
@@ -75,6 +77,27 @@ func (op *operation[In, Out]) register(s *Server) {
 		}
 		return &answer[Out]{out}, nil
 	})
+}
+
+// failing describes an answer that is a Failure.
+func (s *Server) failing(description string) *huma.Response {
+	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "")
+	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{jsonType: {Schema: schema}}}
+}
+
+// groups says what the groups of operations are about, in the order of the reference.
+var groups = []*huma.Tag{
+	{Name: "keys", Description: "API keys: make, show, change, roll, end."},
+	{Name: "credentials", Description: "The generations of a key's secrets, until they are proven."},
+	{Name: "rolls", Description: "Rolls whose old credential still works."},
+	{Name: "verify", Description: "Whether a credential would be let in, and why."},
+	{Name: "datasets", Description: "Datasets, and the keys that reach them."},
+	{Name: "primary-keys", Description: "The root keys of datasets, in versions."},
+	{Name: "operators", Description: "Who administers, with which role."},
+	{Name: "tokens", Description: "What lets operators in."},
+	{Name: "whoami", Description: "Whom the token lets in."},
+	{Name: "otp", Description: "One's second factor."},
+	{Name: "audit", Description: "The log of every change and every refusal."},
 }
 
 // tagOf groups operations: by the first part of their ids.

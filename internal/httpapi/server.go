@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -62,6 +61,7 @@ func NewServer(options ServerOptions) *Server {
 	for _, op := range table {
 		op.register(s)
 	}
+	describeNulls(s.api.OpenAPI().Components.Schemas)
 	description := sync.OnceValues(func() ([]byte, error) { return s.Description() })
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		text, err := description()
@@ -89,7 +89,9 @@ func (s *Server) config() huma.Config {
 				Title: "keyctl", Version: apiNumber,
 				Description: "Administration of API keys. Every route wants a token (`keyctl tokens create`) whose role has the route's permission.",
 				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+				Contact:     &huma.Contact{Name: "The keyctl maintainers"},
 			},
+			Tags:    groups,
 			Servers: []*huma.Server{{URL: "/"}},
 			Components: &huma.Components{
 				Schemas: registry,
@@ -120,10 +122,6 @@ func (s *Server) Description() ([]byte, error) {
 	encoder.SetIndent("", "  ")
 	err := encoder.Encode(s.api.OpenAPI())
 	return []byte(text.String()), err
-}
-
-func (s *Server) failureSchema() *huma.Schema {
-	return s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Failure](), true, "")
 }
 
 // ServeHTTP implements http.Handler. What no route takes is answered in the form of everything else.
@@ -254,24 +252,33 @@ func causes(err error) string {
 // the whole program.
 var useOwnErrors = sync.OnceFunc(func() {
 	huma.NewErrorWithContext = func(c huma.Context, status int, message string, errs ...error) huma.StatusError {
-		words := []string{}
-		for _, err := range errs {
-			var detailed huma.ErrorDetailer
-			if errors.As(err, &detailed) {
-				words = append(words, worded(detailed.ErrorDetail()))
-			}
-		}
-		if len(words) > 0 {
-			message = strings.Join(words, "; ")
-		}
-		f := NewFailure(unsuitable(status, message), guestOf(c.Context()).from.RequestID)
-		switch status {
-		case http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestTimeout:
-			f.status = status
-		}
-		return f
+		return unfit(guestOf(c.Context()).from.RequestID, status, message, errs)
+	}
+	// What the description of the API says errors are.
+	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		return unfit("", status, message, errs)
 	}
 })
+
+// unfit words what the router has against a request.
+func unfit(requestID string, status int, message string, errs []error) *Failure {
+	words := []string{}
+	for _, err := range errs {
+		var detailed huma.ErrorDetailer
+		if errors.As(err, &detailed) {
+			words = append(words, worded(detailed.ErrorDetail()))
+		}
+	}
+	if len(words) > 0 {
+		message = strings.Join(words, "; ")
+	}
+	f := NewFailure(unsuitable(status, message), requestID)
+	switch status {
+	case http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusRequestTimeout:
+		f.status = status
+	}
+	return f
+}
 
 // plainPlace is a place in a request that can be repeated: names of fields and numbers of items, too short for a secret.
 var plainPlace = sync.OnceValue(func() *regexp.Regexp {
