@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"keyctl/internal/httpapi"
 )
 
 var update = flag.Bool("update", false, "write the generated files instead of comparing them")
@@ -38,6 +40,27 @@ func TestGeneratedCompletions(t *testing.T) {
 		scripts[file] = script.String()
 	}
 	compareFolder(t, filepath.Join("..", "completions"), scripts)
+}
+
+// TestGeneratedOpenAPI keeps the description of the HTTP API as the routes are.
+func TestGeneratedOpenAPI(t *testing.T) {
+	want, err := httpapi.NewServer(httpapi.ServerOptions{}).Description()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("..", "docs", "openapi.json")
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is not what the routes say: run `make generate` (-want +got):\n%s", file, diff)
+	}
 }
 
 // bareTree is the command tree with a system that has nothing but a standard output.
