@@ -16,8 +16,10 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -133,7 +135,11 @@ func (op *operation[In, Out]) send(ctx context.Context, c *Client, in In, repeat
 		return out, err
 	}
 	if err := json.Unmarshal(answer, &out); err != nil {
-		return out, c.strange("an answer to " + op.id)
+		strange := c.strange("an answer to " + op.id)
+		if repeat != reads {
+			return out, c.inDoubt(op.route, strange)
+		}
+		return out, strange
 	}
 	return out, nil
 }
@@ -212,19 +218,46 @@ func queryTexts(value reflect.Value) []string {
 func (c *Client) call(ctx context.Context, r route, repeat repeats, path string, query url.Values, body []byte) ([]byte, error) {
 	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
+	inDoubt := false // an attempt may have been carried out, whatever became of later ones
 	for attempt := 1; ; attempt++ {
 		answer, fate, err := c.attempt(bounded, r, path, query, body)
-		again := fate == unsent || fate == unknown && repeat == harmless
-		if err == nil || fate == answered {
-			return answer, err
+		switch {
+		case err == nil:
+			return answer, nil
+		case fate == answered && !(inDoubt && saysNothing(err)):
+			return nil, err
 		}
-		if cause := ctx.Err(); cause != nil && (fate == unsent || r.method == http.MethodGet) {
+		inDoubt = inDoubt || repeat != reads && (fate == unknown || fate == garbled)
+		if cause := ctx.Err(); cause != nil && !inDoubt {
 			return nil, cause
 		}
-		if !again || attempt == attempts || !rest(bounded, attempt) {
-			return nil, c.lost(r, fate, err)
+		again := fate == unsent && !isHopeless(err) || fate == unknown && repeat != counts
+		switch {
+		case again && attempt < attempts && rest(bounded, attempt):
+		case inDoubt:
+			return nil, c.inDoubt(r, err)
+		default:
+			return nil, c.lost(err)
 		}
 	}
+}
+
+// saysNothing finds the failures by which a repeated request tells nothing about the one before: it did not get as far as
+// the rules that would have known it again.
+func saysNothing(err error) bool {
+	switch code := fault.CodeOf(err); code {
+	case fault.Unauthenticated, fault.Forbidden, fault.Internal, fault.Unsupported, fault.StoreDamaged, fault.SchemaNewer,
+		fault.MasterKeyMissing, fault.MasterKeyWrong, fault.NoStore:
+		return true
+	default:
+		return code.Retryable()
+	}
+}
+
+// isHopeless finds the failures of the network that another attempt meets again.
+func isHopeless(err error) bool {
+	var lookup *net.DNSError
+	return errors.As(err, &lookup) && lookup.IsNotFound || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // rest waits before another attempt, and reports whether there is time for one.
@@ -244,6 +277,7 @@ type fate int
 const (
 	unsent   fate = iota // it surely did nothing
 	unknown              // it may have been carried out
+	garbled              // it may have been, and a repetition would get the same unreadable answer
 	answered             // the server said what it did
 )
 
@@ -281,32 +315,38 @@ func (c *Client) attempt(ctx context.Context, r route, path string, query url.Va
 		return nil, unknown, err
 	}
 	if len(answer) > maxAnswer {
-		return nil, answered, c.strange("a shorter answer")
+		return nil, garbled, c.strange("a shorter answer")
 	}
 	return c.read(response, answer)
 }
 
-// read tells an answer from a failure, and both from what is no answer of a keyctl server.
+// read tells an answer from a failure, and both from what is no answer of a keyctl server. What is between here and there
+// may have answered in its place, with or without having passed the request on.
 func (c *Client) read(response *http.Response, answer []byte) ([]byte, fate, error) {
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	number := response.Header.Get(headerAPI)
-	switch {
-	case number == "" && response.StatusCode >= http.StatusBadGateway && response.StatusCode <= http.StatusGatewayTimeout:
-		return nil, unknown, fault.New(fault.Unavailable, "%s answered %s", c.place(), response.Status)
+	status := response.StatusCode
+	switch number := response.Header.Get(headerAPI); {
+	case number == "" && (status >= http.StatusInternalServerError || status == http.StatusRequestTimeout):
+		return nil, unknown, fault.New(fault.Unavailable, "%s answered %d %s", c.place(), status, http.StatusText(status)).
+			WithHint("this was not keyctl but what is in front of it: look there, then retry")
+	case number == "" && status >= 300 && status < 400 && response.Header.Get("Location") != "":
+		return nil, answered, c.redirected(response)
+	case number == "" && status == http.StatusBadRequest && c.base.Scheme == "http":
+		return nil, answered, c.strange("a header " + headerAPI).WithHint("perhaps it wants TLS: then its address begins with https://")
 	case number == "":
-		return nil, answered, c.strange("a header " + headerAPI)
+		return nil, oddly(status), c.strange("a header " + headerAPI)
 	case number != apiNumber:
-		return nil, answered, c.skewed(response)
-	case response.StatusCode == http.StatusNoContent:
+		return nil, oddly(status), c.skewed(response)
+	case status == http.StatusNoContent:
 		return []byte("{}"), answered, nil
 	case kind != jsonType:
-		return nil, answered, c.strange(jsonType)
-	case response.StatusCode < 300:
+		return nil, oddly(status), c.strange(jsonType)
+	case status < 300:
 		return answer, answered, nil
 	}
 	var f Failure
 	if err := json.Unmarshal(answer, &f); err != nil || f.Detail.Code == "" {
-		return nil, answered, c.strange("an error with a code")
+		return nil, oddly(status), c.strange("an error with a code")
 	}
 	switch f.Detail.Code {
 	case fault.Unsupported:
@@ -319,12 +359,37 @@ func (c *Client) read(response *http.Response, answer []byte) ([]byte, fate, err
 	return nil, answered, f.Detail.fault()
 }
 
-// skewed is the error for a server that does not know what this client asks.
-func (c *Client) skewed(response *http.Response) error {
-	return fault.New(fault.Unsupported, "%s runs keyctl %s, which does not know this request of keyctl %s",
-		c.place(), credential.MaskTokens(response.Header.Get(headerVersion)), c.options.Version).
-		WithHint("use the same version on both sides")
+// oddly is what became of a request whose answer cannot be read, by its status. Who refuses a request has not passed it on.
+func oddly(status int) fate {
+	if status >= 300 && status < 500 {
+		return answered
+	}
+	return garbled
 }
+
+// redirected is the error for an answer that leads elsewhere. It is not followed: the token goes to the server that was
+// named, and to no other (R24).
+func (c *Client) redirected(response *http.Response) error {
+	err := fault.New(fault.Unavailable, "%s leads to another address, and is not followed with a token", c.place())
+	to, wrong := response.Location()
+	if wrong != nil || to.Host == "" {
+		return err.WithHint("is the address that of `keyctl serve`?")
+	}
+	return err.WithHint("if that is where the server is, log in there: %s://%s", to.Scheme, credential.MaskTokens(to.Host))
+}
+
+// skewed is the error for a server that does not know what this client asks, or answers in a way that it does not know.
+func (c *Client) skewed(response *http.Response) error {
+	there := response.Header.Get(headerVersion)
+	if !versionText().MatchString(there) {
+		there = "of an unknown version"
+	}
+	return fault.New(fault.Unsupported, "%s runs keyctl %s, which does not understand this request of keyctl %s",
+		c.place(), there, c.options.Version).WithHint("use the same version on both sides")
+}
+
+// versionText is what the version of a program looks like. No token is one.
+var versionText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+-]{0,63}$`) })
 
 // untrusted is the error for a certificate that is not good; nil for any other failure. Nothing switches the check off.
 func (c *Client) untrusted(err error) error {
@@ -332,25 +397,40 @@ func (c *Client) untrusted(err error) error {
 	if !errors.As(err, &verification) {
 		return nil
 	}
+	hint := "if a private authority issued it, name its certificate with --ca-file"
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &name):
+		hint = "use the name that the certificate is for, or have one issued for this name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		hint = "renew it on the server; or is the clock of this machine wrong?"
+	}
 	return fault.New(fault.Unavailable, "the certificate of %s is not trusted: %v", c.place(), verification.Err).
-		WithHint("if a private authority issued it, name its certificate with --ca-file").WithCause(err)
+		WithHint("%s", hint).WithCause(err)
 }
 
-// lost is the error for a request without an answer.
-func (c *Client) lost(r route, f fate, err error) error {
-	told := fault.From(err)
-	switch {
-	case f == unknown && r.method != http.MethodGet && told == nil:
-		return fault.New(fault.OutcomeUnknown, "the answer of %s was lost: whether %s happened is not known", c.place(), r.id).
-			WithHint("look before you repeat it").WithCause(err)
-	case f == unknown && r.method != http.MethodGet && told.Code == fault.Unavailable:
-		return fault.New(fault.OutcomeUnknown, "%s; whether %s happened is not known", told.Message, r.id).
-			WithHint("look before you repeat it").WithCause(err)
-	case told != nil:
+// lost is the error for a request that surely did nothing, or that only asked.
+func (c *Client) lost(err error) error {
+	if told := fault.From(err); told != nil {
 		return told
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return fault.New(fault.Unavailable, "%s does not speak TLS", c.place()).
+			WithHint("is the port right? `keyctl serve` without TLS is reached by http:// on its own machine only").WithCause(err)
 	}
 	return fault.New(fault.Unavailable, "%s does not answer: %s", c.place(), network(err)).
 		WithHint("is `keyctl serve` running there? `keyctl context list` shows where commands go").WithCause(err)
+}
+
+// inDoubt is the error for a change of which nobody can say whether it was made.
+func (c *Client) inDoubt(r route, err error) error {
+	why := "the answer of " + c.place() + " was lost"
+	if told := fault.From(err); told != nil {
+		why = told.Message
+	}
+	return fault.New(fault.OutcomeUnknown, "%s: whether %s was done is not known", why, r.id).
+		WithHint("look before you repeat it").WithCause(err)
 }
 
 // network words a failure of the network without the request, which the caller knows.

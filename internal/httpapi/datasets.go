@@ -13,7 +13,7 @@ type DatasetPath struct {
 	Dataset string `path:"dataset" doc:"its name"`
 }
 
-var datasetsShow = define("datasets.show", http.MethodGet, "/v1/datasets/{dataset}", access.DatasetsRead, harmless, "Show a dataset",
+var datasetsShow = define("datasets.show", http.MethodGet, "/v1/datasets/{dataset}", access.DatasetsRead, reads, "Show a dataset",
 	func(ctx context.Context, s keys.Service, in *DatasetPath) (keys.DatasetView, error) {
 		return s.Dataset(ctx, in.Dataset)
 	})
@@ -23,7 +23,7 @@ func (c *Client) Dataset(ctx context.Context, name string) (keys.DatasetView, er
 	return datasetsShow.on(ctx, c, DatasetPath{name})
 }
 
-var datasetsList = define("datasets.list", http.MethodGet, "/v1/datasets", access.DatasetsRead, harmless, "List datasets",
+var datasetsList = define("datasets.list", http.MethodGet, "/v1/datasets", access.DatasetsRead, reads, "List datasets",
 	func(ctx context.Context, s keys.Service, in *PageQuery) (keys.Page[keys.DatasetView], error) {
 		return s.Datasets(ctx, in.Cursor, in.Limit)
 	})
@@ -138,7 +138,7 @@ type PrimaryKeyPath struct {
 	PrimaryKey string `path:"primary_key" doc:"its name"`
 }
 
-var primaryKeysShow = define("primary-keys.show", http.MethodGet, "/v1/primary-keys/{primary_key}", access.PrimaryKeysRead, harmless, "Show a Primary Key",
+var primaryKeysShow = define("primary-keys.show", http.MethodGet, "/v1/primary-keys/{primary_key}", access.PrimaryKeysRead, reads, "Show a Primary Key",
 	func(ctx context.Context, s keys.Service, in *PrimaryKeyPath) (keys.PrimaryKeyView, error) {
 		return s.PrimaryKey(ctx, in.PrimaryKey)
 	})
@@ -148,7 +148,7 @@ func (c *Client) PrimaryKey(ctx context.Context, name string) (keys.PrimaryKeyVi
 	return primaryKeysShow.on(ctx, c, PrimaryKeyPath{name})
 }
 
-var primaryKeysList = define("primary-keys.list", http.MethodGet, "/v1/primary-keys", access.PrimaryKeysRead, harmless, "List Primary Keys",
+var primaryKeysList = define("primary-keys.list", http.MethodGet, "/v1/primary-keys", access.PrimaryKeysRead, reads, "List Primary Keys",
 	func(ctx context.Context, s keys.Service, in *PageQuery) (keys.Page[keys.PrimaryKeyView], error) {
 		return s.PrimaryKeys(ctx, in.Cursor, in.Limit)
 	})

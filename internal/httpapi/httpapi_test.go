@@ -87,11 +87,18 @@ func (w *world) token(t testing.TB, operator string) credential.Secret {
 
 func (w *world) client(t testing.TB, token credential.Secret) *httpapi.Client {
 	t.Helper()
-	client, err := httpapi.NewClient(httpapi.ClientOptions{Server: w.url, Token: token, Timeout: 20 * time.Second, Version: "1.2.3"})
+	client := w.clientAt(t, w.url, token)
+	t.Cleanup(client.Close)
+	return client
+}
+
+// clientAt makes a client of a server at another address than its own.
+func (w *world) clientAt(t testing.TB, url string, token credential.Secret) *httpapi.Client {
+	t.Helper()
+	client, err := httpapi.NewClient(httpapi.ClientOptions{Server: url, Token: token, Timeout: 20 * time.Second, Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(client.Close)
 	return client
 }
 

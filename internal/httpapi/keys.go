@@ -76,7 +76,7 @@ func (q keysQuery) filter() (keys.KeyFilter, error) {
 	return f, err
 }
 
-var keysShow = define("keys.show", http.MethodGet, "/v1/keys/{key}", access.KeysRead, harmless, "Show a key",
+var keysShow = define("keys.show", http.MethodGet, "/v1/keys/{key}", access.KeysRead, reads, "Show a key",
 	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.KeyView, error) {
 		return s.Key(ctx, in.Key)
 	})
@@ -86,7 +86,7 @@ func (c *Client) Key(ctx context.Context, ref string) (keys.KeyView, error) {
 	return keysShow.on(ctx, c, KeyPath{ref})
 }
 
-var keysList = define("keys.list", http.MethodGet, "/v1/keys", access.KeysRead, harmless, "List keys",
+var keysList = define("keys.list", http.MethodGet, "/v1/keys", access.KeysRead, reads, "List keys",
 	func(ctx context.Context, s keys.Service, in *keysQuery) (keys.Page[keys.KeyView], error) {
 		filter, err := in.filter()
 		if err != nil {
@@ -130,7 +130,7 @@ type checkedKeys struct {
 	Errors []*FailureDetail `json:"errors"`
 }
 
-var keysCheck = define("keys.check", http.MethodPost, "/v1/keys/check", access.KeysCreate, harmless,
+var keysCheck = define("keys.check", http.MethodPost, "/v1/keys/check", access.KeysCreate, reads,
 	"Tell which keys could be created; changes nothing",
 	func(ctx context.Context, s keys.Service, in *checkKeysInput) (checkedKeys, error) {
 		requests := make([]keys.NewKey, len(in.Body.Requests))
@@ -201,7 +201,7 @@ type existingKey struct {
 	Differences []string     `json:"differences"`
 }
 
-var keysExisting = define("keys.existing", http.MethodPost, "/v1/keys/existing", access.KeysRead, harmless,
+var keysExisting = define("keys.existing", http.MethodPost, "/v1/keys/existing", access.KeysRead, reads,
 	"Find the key that an earlier provisioning made, and in what it differs",
 	func(ctx context.Context, s keys.Service, in *newKeyInput) (existingKey, error) {
 		request, err := in.Body.request()
@@ -218,7 +218,7 @@ func (c *Client) ExistingKey(ctx context.Context, request keys.NewKey) (keys.Key
 	return out.Key, out.Differences, err
 }
 
-var credentialsPending = define("credentials.pending", http.MethodGet, "/v1/credentials/{access_key_id}/pending", access.KeysCreate, harmless,
+var credentialsPending = define("credentials.pending", http.MethodGet, "/v1/credentials/{access_key_id}/pending", access.KeysCreate, reads,
 	"Show what must be proven for a credential",
 	func(ctx context.Context, s keys.Service, in *CredentialPath) (pendingBody, error) {
 		pending, err := s.Pending(ctx, in.AccessKeyID)
@@ -289,7 +289,7 @@ type shutOut struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
-var keysCheckEdit = define("keys.check-edit", http.MethodPost, "/v1/keys/{key}/check-edit", access.KeysEdit, harmless,
+var keysCheckEdit = define("keys.check-edit", http.MethodPost, "/v1/keys/{key}/check-edit", access.KeysEdit, reads,
 	"Tell whether a change could be made, and whom it would shut out; changes nothing",
 	func(ctx context.Context, s keys.Service, in *keyEditInput) (shutOut, error) {
 		edit, err := in.Body.edit()
@@ -357,7 +357,7 @@ type checkRollInput struct {
 	}
 }
 
-var rollCheck = define("keys.check-roll", http.MethodPost, "/v1/keys/{key}/check-roll", access.KeysRoll, harmless,
+var rollCheck = define("keys.check-roll", http.MethodPost, "/v1/keys/{key}/check-roll", access.KeysRoll, reads,
 	"Tell whether a key could be rolled; changes nothing and wants no code",
 	func(ctx context.Context, s keys.Service, in *checkRollInput) (keys.KeyView, error) {
 		if in.Body.Terms == nil {
@@ -408,7 +408,7 @@ func (c *Client) Roll(ctx context.Context, request keys.RollRequest) (keys.Pendi
 	return keys.Pending(pending), err
 }
 
-var rollsList = define("rolls.list", http.MethodGet, "/v1/rolls", access.KeysRead, harmless, "List the rolls whose old credential still works",
+var rollsList = define("rolls.list", http.MethodGet, "/v1/rolls", access.KeysRead, reads, "List the rolls whose old credential still works",
 	func(ctx context.Context, s keys.Service, in *PageQuery) (keys.Page[keys.RollView], error) {
 		return s.Rolls(ctx, in.Cursor, in.Limit)
 	})
@@ -418,7 +418,7 @@ func (c *Client) Rolls(ctx context.Context, cursor string, limit int) (keys.Page
 	return rollsList.on(ctx, c, PageQuery{cursor, limit})
 }
 
-var rollsShow = define("rolls.show", http.MethodGet, "/v1/keys/{key}/roll", access.KeysRead, harmless, "Show a key's last roll",
+var rollsShow = define("rolls.show", http.MethodGet, "/v1/keys/{key}/roll", access.KeysRead, reads, "Show a key's last roll",
 	func(ctx context.Context, s keys.Service, in *KeyPath) (keys.RollView, error) {
 		return s.RollOf(ctx, in.Key)
 	})
@@ -486,7 +486,7 @@ func (c *Client) CancelRoll(ctx context.Context, ref string, code string) (keys.
 
 type verifyInput struct{ Body questionBody }
 
-var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, harmless,
+var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, reads,
 	"Tell whether a key or credential would be let in, and why",
 	func(ctx context.Context, s keys.Service, in *verifyInput) (verdictBody, error) {
 		question, err := in.Body.question()
@@ -505,7 +505,7 @@ func (c *Client) Verify(ctx context.Context, question keys.Question) (keys.Verdi
 }
 
 // strange is the error for an answer that no keyctl server gives.
-func (c *Client) strange(wanted string) error {
+func (c *Client) strange(wanted string) *fault.Error {
 	return fault.New(fault.Unavailable, "the answer of %s is not what a keyctl server answers", c.place()).
 		WithHint("expected %s; is the address that of `keyctl serve`?", wanted)
 }

@@ -14,11 +14,12 @@ import (
 )
 
 // repeats says what a repetition of a request does, which decides what the client does about a lost answer (R27, R32).
-type repeats bool
+type repeats int
 
 const (
-	harmless repeats = true  // reads, and changes that their arguments make idempotent
-	counts   repeats = false // each one counts: after a lost answer only a look tells
+	reads    repeats = iota // changes nothing, so that a lost answer is all that was lost
+	harmless                // a change that its arguments make idempotent
+	counts                  // each one counts: after a lost answer only a look tells
 )
 
 // route is what an operation says of itself: the one row of the table that server, client and matrix of permissions share.

@@ -33,7 +33,7 @@ func Routes() []Route {
 	routes := make([]Route, len(table))
 	for i, op := range table {
 		r := op.describe()
-		routes[i] = Route{r.id, r.method, r.path, r.summary, string(r.permission), r.repeats == harmless}
+		routes[i] = Route{r.id, r.method, r.path, r.summary, string(r.permission), r.repeats != counts}
 	}
 	return routes
 }

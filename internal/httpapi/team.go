@@ -10,7 +10,7 @@ import (
 	"keyctl/internal/keys"
 )
 
-var whoami = define("whoami", http.MethodGet, "/v1/whoami", access.SelfRead, harmless, "Show who the token lets in",
+var whoami = define("whoami", http.MethodGet, "/v1/whoami", access.SelfRead, reads, "Show who the token lets in",
 	func(ctx context.Context, s keys.Service, _ *none) (keys.Identity, error) { return s.Whoami(ctx) })
 
 // Whoami implements keys.Team.
@@ -21,7 +21,7 @@ type OperatorPath struct {
 	Operator string `path:"operator" doc:"its name"`
 }
 
-var operatorsShow = define("operators.show", http.MethodGet, "/v1/operators/{operator}", access.OperatorsRead, harmless, "Show an operator",
+var operatorsShow = define("operators.show", http.MethodGet, "/v1/operators/{operator}", access.OperatorsRead, reads, "Show an operator",
 	func(ctx context.Context, s keys.Service, in *OperatorPath) (keys.OperatorView, error) {
 		return s.Operator(ctx, in.Operator)
 	})
@@ -36,7 +36,7 @@ type all[T any] struct {
 	Items []T `json:"items"`
 }
 
-var operatorsList = define("operators.list", http.MethodGet, "/v1/operators", access.OperatorsRead, harmless, "List operators",
+var operatorsList = define("operators.list", http.MethodGet, "/v1/operators", access.OperatorsRead, reads, "List operators",
 	func(ctx context.Context, s keys.Service, _ *none) (all[keys.OperatorView], error) {
 		items, err := s.Operators(ctx)
 		return all[keys.OperatorView]{items}, err
@@ -126,7 +126,7 @@ type tokensQuery struct {
 	All bool `query:"all" doc:"also expired and revoked ones"`
 }
 
-var tokensList = define("tokens.list", http.MethodGet, "/v1/tokens", access.TokensRead, harmless, "List tokens",
+var tokensList = define("tokens.list", http.MethodGet, "/v1/tokens", access.TokensRead, reads, "List tokens",
 	func(ctx context.Context, s keys.Service, in *tokensQuery) (all[keys.TokenView], error) {
 		items, err := s.Tokens(ctx, in.All)
 		return all[keys.TokenView]{items}, err
@@ -170,7 +170,7 @@ func (c *Client) RevokeToken(ctx context.Context, id string) (keys.TokenView, er
 	return tokensRevoke.on(ctx, c, tokenPath{id})
 }
 
-var otpStatus = define("otp.status", http.MethodGet, "/v1/otp", access.OTPOwn, harmless, "Tell about one's second factor",
+var otpStatus = define("otp.status", http.MethodGet, "/v1/otp", access.OTPOwn, reads, "Tell about one's second factor",
 	func(ctx context.Context, s keys.Service, _ *none) (keys.OTPStatus, error) { return s.OTPStatus(ctx) })
 
 // OTPStatus implements keys.Service.
@@ -265,7 +265,7 @@ func (c *Client) NewRecoveryCodes(ctx context.Context, code string) ([]credentia
 	return recovered(otpRecoveryCodes.on(ctx, c, codeInput{codeBody{code}}))
 }
 
-var auditHead = define("audit.head", http.MethodGet, "/v1/audit/head", access.AuditRead, harmless, "Show the end of the audit log",
+var auditHead = define("audit.head", http.MethodGet, "/v1/audit/head", access.AuditRead, reads, "Show the end of the audit log",
 	func(ctx context.Context, s keys.Service, _ *none) (keys.AuditHeadView, error) {
 		return s.AuditHead(ctx)
 	})
@@ -285,7 +285,7 @@ type auditQuery struct {
 	PageQuery
 }
 
-var auditList = define("audit.list", http.MethodGet, "/v1/audit/records", access.AuditRead, harmless, "List records of the audit log",
+var auditList = define("audit.list", http.MethodGet, "/v1/audit/records", access.AuditRead, reads, "List records of the audit log",
 	func(ctx context.Context, s keys.Service, in *auditQuery) (keys.Page[recordBody], error) {
 		f := keys.AuditFilter{Action: in.Action, Object: in.Object, Actor: in.Actor, Outcome: in.Outcome, Cursor: in.Cursor, Limit: in.Limit}
 		var err error
@@ -324,7 +324,7 @@ type auditVerifyInput struct {
 	}
 }
 
-var auditVerify = define("audit.verify", http.MethodPost, "/v1/audit/verify", access.AuditRead, harmless, "Check the whole audit log",
+var auditVerify = define("audit.verify", http.MethodPost, "/v1/audit/verify", access.AuditRead, reads, "Check the whole audit log",
 	func(ctx context.Context, s keys.Service, in *auditVerifyInput) (keys.AuditReport, error) {
 		return s.VerifyAudit(ctx, in.Body.Expect)
 	})
