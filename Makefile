@@ -39,7 +39,7 @@ race:
 
 torture:
 	@sh .ci/test-deps --auto
-	@KEYCTL_TORTURE=$(KILLS) $(GO) test -count=1 -timeout=3h -v -run '^Test(R41|R46)_' ./cmd ./internal/store
+	@KEYCTL_TORTURE=$(KILLS) $(GO) test -count=1 -timeout=3h -v -run '^Test(R27_Cut|R41|R46)' ./cmd ./internal/httpapi ./internal/store
 
 fuzz:
 	@for package in $$($(GO) list ./...); do \
