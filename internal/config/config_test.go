@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -50,11 +51,13 @@ func (u *user) configure(yaml string) {
 func (u *user) inputs() Inputs {
 	u.t.Helper()
 	flags := pflag.NewFlagSet("keyctl", pflag.ContinueOnError)
-	for _, name := range []string{"store", "server", "master-key", "context", "output", "color"} {
-		flags.String(name, "", "")
+	for _, name := range flagKeys {
+		if name == keyNoInput || name == keyBehindProxy {
+			flags.Bool(name, false, "")
+		} else {
+			flags.String(name, "1m", "") // a default of a flag never counts
+		}
 	}
-	flags.String("timeout", "1m", "") // a default of a flag never counts
-	flags.Bool("no-input", false, "")
 	if err := flags.Parse(u.args); err != nil {
 		u.t.Fatal(err)
 	}
@@ -559,6 +562,43 @@ contexts:
 	}
 }
 
+// TestR24_TokensStayWithTheirServer names another server than the one that a token is kept for.
+func TestR24_TokensStayWithTheirServer(t *testing.T) {
+	u := newUser(t)
+	u.configure(`
+context: prod
+contexts:
+  prod: {server: "https://prod", ca-file: /prod.pem, token: "file:/prod.token"}
+  bare: {token: "file:/bare.token"}
+`)
+	for _, tt := range []struct {
+		args  []string
+		vars  map[string]string
+		token string
+		ca    string
+	}{
+		{nil, nil, "file:/prod.token", "/prod.pem"},
+		{[]string{"--server=https://prod/"}, nil, "file:/prod.token", "/prod.pem"},
+		{[]string{"--server=https://other"}, nil, ":", ""},
+		{nil, map[string]string{"KEYCTL_SERVER": "https://other"}, ":", ""},
+		{nil, map[string]string{"KEYCTL_SERVER": "https://other", "KEYCTL_TOKEN_FILE": "/other.token"}, "file:/other.token", ""},
+		{[]string{"--server=https://third"}, map[string]string{"KEYCTL_SERVER": "https://other", "KEYCTL_TOKEN_FILE": "/other.token"}, ":", ""},
+		{[]string{"--server=https://other"}, map[string]string{"KEYCTL_TOKEN_FILE": "/any.token"}, "file:/any.token", ""},
+		{nil, map[string]string{"KEYCTL_TOKEN_FILE": "/any.token", "KEYCTL_CA_FILE": "/any.pem"}, "file:/any.token", "/any.pem"},
+		{[]string{"--server=https://other", "--context=bare"}, nil, "file:/bare.token", ""},
+		{[]string{"--server=https://other", "--ca-file=/other.pem"}, nil, ":", "/other.pem"},
+	} {
+		u.args, u.vars = tt.args, map[string]string{}
+		for name, value := range tt.vars {
+			u.vars[name] = value
+		}
+		got, err := Load(u.inputs())
+		if err != nil || got.Token.String() != tt.token || got.CAFile != tt.ca {
+			t.Errorf("%v %v: token %s, CA file %q, %v, want %s, %q", tt.args, tt.vars, got.Token, got.CAFile, err, tt.token, tt.ca)
+		}
+	}
+}
+
 func TestTokenSources(t *testing.T) {
 	const text = "kct_TESTTESTTESTTESTTESTTESTTESTTESTTESTTESTTEST"
 	u := newUser(t)
@@ -584,19 +624,80 @@ func TestTokenSources(t *testing.T) {
 	}
 }
 
+// TestServeSettings gives each setting of a server in each of the three places, and in all at once.
 func TestServeSettings(t *testing.T) {
+	const file, variable, flag = "file", "variable", "flag" // in their order, the weakest first
+	for name, c := range map[string]struct {
+		values map[string]string // as text, by the place
+		read   func(Config) string
+		unset  string
+	}{
+		"store":            {map[string]string{file: "sqlite:/f.db", variable: "sqlite:/v.db", flag: "sqlite:/g.db"}, func(c Config) string { return "sqlite:" + c.StorePath }, ""},
+		"listen":           {map[string]string{file: "127.0.0.1:1", variable: "127.0.0.1:2", flag: "127.0.0.1:3"}, func(c Config) string { return c.Serve.Listen }, DefaultListen},
+		"tls-cert":         {map[string]string{file: "/f.pem", variable: "/v.pem", flag: "/g.pem"}, func(c Config) string { return c.Serve.CertFile }, ""},
+		"tls-key":          {map[string]string{file: "/f.key", variable: "/v.key", flag: "/g.key"}, func(c Config) string { return c.Serve.KeyFile }, ""},
+		"behind-proxy":     {map[string]string{file: "true", variable: "false", flag: "true"}, func(c Config) string { return strconv.FormatBool(c.Serve.BehindProxy) }, "false"},
+		"trusted-proxies":  {map[string]string{file: "10.0.0.1,10.1.0.0/16", variable: "10.0.0.2", flag: "10.0.0.3"}, func(c Config) string { return strings.Join(c.Serve.TrustedProxies, ",") }, ""},
+		"forwarded-header": {map[string]string{file: "Forwarded", variable: "X-Forwarded-For", flag: "Forwarded"}, func(c Config) string { return c.Serve.ForwardedHeader }, ""},
+		"master-key":       {map[string]string{file: "file:/f.master", variable: "file:/v.master", flag: "file:/g.master"}, func(c Config) string { return c.MasterKey.String() }, ""},
+		"timeout":          {map[string]string{file: "1s", flag: "3s"}, func(c Config) string { return c.Timeout.String() }, defaultTimeout.String()},
+	} {
+		named := "KEYCTL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		if name == "master-key" {
+			named += "_FILE" // beside KEYCTL_MASTER_KEY, which is the key itself
+		}
+		load := func(t *testing.T, places ...string) string {
+			u := newUser(t)
+			for _, place := range places {
+				text := c.values[place]
+				switch place {
+				case file:
+					u.configure(name + ": " + text + "\n")
+				case variable:
+					u.vars[named] = strings.TrimPrefix(text, "file:")
+				case flag:
+					u.args = []string{"--" + name + "=" + text}
+				}
+			}
+			got, err := Load(u.inputs())
+			if err != nil {
+				t.Errorf("%s in %v: %v", name, places, err)
+			}
+			return c.read(got)
+		}
+		t.Run(name, func(t *testing.T) {
+			if got := load(t); c.unset != "" && got != c.unset {
+				t.Errorf("unset it is %q, want %q", got, c.unset)
+			}
+			var all []string
+			for _, place := range []string{file, variable, flag} {
+				if c.values[place] == "" {
+					continue
+				}
+				all = append(all, place)
+				for _, places := range [][]string{{place}, all} {
+					if got := load(t, places...); got != c.values[place] {
+						t.Errorf("in %v it is %q, want %q", places, got, c.values[place])
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestBehindProxyVariable(t *testing.T) {
+	for text, want := range map[string]bool{"1": true, "true": true, "yes": true, "0": false, "false": false, "FALSE": false} {
+		u := newUser(t)
+		u.vars["KEYCTL_BEHIND_PROXY"] = text
+		c, err := Load(u.inputs())
+		if err != nil || c.Serve.BehindProxy != want {
+			t.Errorf("KEYCTL_BEHIND_PROXY=%s: %v, %v, want %v", text, c.Serve.BehindProxy, err, want)
+		}
+	}
 	u := newUser(t)
-	u.configure("listen: 127.0.0.1:1\nbehind-proxy: true\ntrusted-proxies: 10.0.0.1, 10.1.0.0/16\ntls-key: ~/key.pem\n")
-	u.vars = map[string]string{"KEYCTL_LISTEN": "127.0.0.1:2", "KEYCTL_FORWARDED_HEADER": "Forwarded"}
+	u.configure("trusted-proxies: 10.0.0.1, 10.1.0.0/16\ntls-key: ~/key.pem\n")
 	c, err := Load(u.inputs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Serve{
-		Listen: "127.0.0.1:2", KeyFile: u.path("key.pem"), BehindProxy: true, TrustedProxies: []string{"10.0.0.1", "10.1.0.0/16"},
-		ForwardedHeader: "Forwarded",
-	}
-	if diff := cmp.Diff(want, c.Serve); diff != "" {
-		t.Errorf("Serve differs (-want +got):\n%s", diff)
+	if want := []string{"10.0.0.1", "10.1.0.0/16"}; err != nil || !slices.Equal(c.Serve.TrustedProxies, want) || c.Serve.KeyFile != u.path("key.pem") {
+		t.Errorf("proxies %q, key %q, %v, want %q, %q", c.Serve.TrustedProxies, c.Serve.KeyFile, err, want, u.path("key.pem"))
 	}
 }

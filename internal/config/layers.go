@@ -109,7 +109,8 @@ func merge(flags *pflag.FlagSet, layers ...layer) (settings, error) {
 }
 
 // onePlace leaves in the layers a store or a server, whichever the strongest of them names that names one: who says --store
-// does not mean the server of his context.
+// does not mean the server of his context. Nor does who says --server mean to send the context's token there: what lets
+// somebody in goes with the server beside which it stands.
 func onePlace(flags *pflag.FlagSet, layers []layer) error {
 	strongest := -1
 	for i, l := range layers {
@@ -128,13 +129,32 @@ func onePlace(flags *pflag.FlagSet, layers []layer) error {
 		return fault.New(fault.Invalid, "both --store and --server are given").
 			WithHint("a command works on a store or on a server: leave one out")
 	}
+	var to any
+	switch {
+	case server:
+		to = flags.Lookup(keyServer).Value.String()
+	case strongest >= 0 && !store:
+		to = layers[strongest].values[keyServer]
+	}
 	for i, l := range layers {
-		if i < strongest || store || server {
-			delete(l.values, keyStore)
-			delete(l.values, keyServer)
+		if i >= strongest && !store && !server {
+			continue
 		}
+		if own, named := l.values[keyServer]; named && !sameServer(own, to) {
+			delete(l.values, keyToken)
+			delete(l.values, keyCAFile)
+		}
+		delete(l.values, keyStore)
+		delete(l.values, keyServer)
 	}
 	return nil
+}
+
+// sameServer compares two addresses as they were written.
+func sameServer(a, b any) bool {
+	one, _ := a.(string)
+	other, _ := b.(string)
+	return strings.TrimSuffix(one, "/") == strings.TrimSuffix(other, "/")
 }
 
 func changed(flags *pflag.FlagSet, name string) bool {

@@ -31,7 +31,7 @@ var (
 		"KEYCTL_MASTER_KEY", "KEYCTL_MASTER_KEY_FILE",
 	}
 	token = &secret{
-		"token", "kct_", fault.Unauthenticated, "`keyctl login SERVER` keeps one",
+		"token", "kct_", fault.Unauthenticated, "`keyctl login SERVER` keeps one; KEYCTL_TOKEN_FILE or KEYCTL_TOKEN gives one",
 		"KEYCTL_TOKEN", "KEYCTL_TOKEN_FILE",
 	}
 )
