@@ -43,7 +43,7 @@ and --token). Nothing is opened and nothing is made. keyctl login does this for 
 				}
 			}
 			place.CAFile = strings.TrimPrefix(place.CAFile, "file:")
-			if err := config.AddContext(a.inputs(), args[0], place, false, false); err != nil {
+			if err := config.AddContext(a.inputs(), args[0], place); err != nil {
 				return err
 			}
 			a.say("the context %q is in the configuration file", args[0])

@@ -77,6 +77,9 @@ func trouble(err error) finding {
 
 // undecided is trouble for a check that may have had too little time, or met a store that is being replaced.
 func undecided(err error) finding {
+	if fault.Is(err, fault.Forbidden) {
+		return found(resultSkipped, "%s", err)
+	}
 	if !errors.Is(err, context.DeadlineExceeded) && !fault.Is(err, fault.StoreBusy) {
 		return trouble(err)
 	}
@@ -180,9 +183,12 @@ type examination struct {
 	masterErr error
 	local     *keys.Local // nil without a store that the master key opens
 	localErr  error
-	damaged   bool       // reading the whole store showed it
-	warnings  []string   // about modes, from whatever opened a file
-	keys      *keySurvey // nil until the first check about keys
+	service   keys.Service // that store, or the server in its place; nil without either
+	serverErr error
+	identity  *keys.Identity // who the server says this is
+	damaged   bool           // reading the whole store showed it
+	warnings  []string       // about modes, from whatever opened a file
+	keys      *keySurvey     // nil until the first check about keys
 }
 
 // begin reads the configuration as far as it can be read. Wrong flags are the caller's mistake and no finding.
@@ -196,8 +202,10 @@ func (e *examination) begin() (*printer, error) {
 			return nil, err
 		}
 		a.cfg, a.output = &e.cfg, e.cfg.Output
-	} else if _, err := a.storeFile(); err != nil {
-		return nil, err
+	} else if e.cfg.Server == "" {
+		if _, err := a.storeFile(); err != nil {
+			return nil, err
+		}
 	}
 	screen, err := a.terminal()
 	if err != nil {
@@ -214,12 +222,18 @@ func (e *examination) open(ctx context.Context) {
 	if e.cfgErr != nil {
 		return
 	}
+	if e.cfg.Server != "" {
+		e.openServer(ctx)
+		return
+	}
 	options := e.a.storeOptions()
 	options.Examine = true
 	e.a.db, e.storeErr = store.Open(ctx, e.cfg.StorePath, options)
 	e.masterErr = e.a.readMaster(ctx)
 	if e.storeErr == nil && e.masterErr == nil {
-		e.local, e.localErr = keys.Open(ctx, e.a.db, *e.a.master, e.a.env())
+		if e.local, e.localErr = keys.Open(ctx, e.a.db, *e.a.master, e.a.env()); e.localErr == nil {
+			e.service = e.local
+		}
 	}
 }
 
@@ -231,6 +245,14 @@ type check struct {
 
 // checks lists the checks in the order in which they run and are shown: what others depend on comes first.
 func (e *examination) checks() []check {
+	if e.cfgErr == nil && e.cfg.Server != "" {
+		return []check{
+			{"configuration", e.configuration}, {"server", e.server}, {"token", e.token}, {"permissions", e.permissions},
+			{"audit-log", e.auditLog}, {"second-factor", e.secondFactor}, {"clock", e.clock},
+			{"keyring", e.keyring}, {"clipboard", e.clipboard}, {"path", e.path}, {"expiring-keys", e.expiringKeys},
+			{"unrestricted-keys", e.unrestrictedKeys}, {"unused-keys", e.unusedKeys},
+		}
+	}
 	return []check{
 		{"configuration", e.configuration}, {"store", e.store}, {"master-key", e.masterKey}, {"permissions", e.permissions},
 		{"disk", e.disk}, {"audit-log", e.auditLog}, {"second-factor", e.secondFactor}, {"clock", e.clock},
@@ -259,13 +281,15 @@ func (e *examination) unreadable() []finding {
 	switch {
 	case e.cfgErr != nil:
 		why = "the configuration has to be put right first"
+	case e.serverErr != nil:
+		why = "the server has to answer first, and to let the token in"
 	case fault.Is(e.storeErr, fault.NoStore):
 		why = "there is no store"
 	case e.storeErr != nil || e.damaged:
 		why = "the store has to be put right first"
-	case e.local == nil:
+	case e.service == nil:
 		why = "the store cannot be opened without its master key"
-	case e.a.db.Outdated():
+	case e.local != nil && e.a.db.Outdated():
 		why = "the store has to be upgraded first"
 	default:
 		return nil

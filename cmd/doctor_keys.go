@@ -23,7 +23,7 @@ func (e *examination) secondFactor(ctx context.Context) []finding {
 	if skipped := e.unreadable(); skipped != nil {
 		return skipped
 	}
-	status, err := e.local.OTPStatus(ctx)
+	status, err := e.service.OTPStatus(ctx)
 	switch {
 	case err != nil:
 		return []finding{undecided(err)}
@@ -82,7 +82,7 @@ func (e *examination) surveyKeys(ctx context.Context) *keySurvey {
 	}
 	e.keys = &keySurvey{}
 	all := &listing[keys.KeyView]{fetch: func(_ int, cursor string) (keys.Page[keys.KeyView], error) {
-		return e.local.Keys(ctx, keys.KeyFilter{Cursor: cursor})
+		return e.service.Keys(ctx, keys.KeyFilter{Cursor: cursor})
 	}}
 	now := e.a.now()
 	e.keys.err = each(all.items(), func(k keys.KeyView) error {

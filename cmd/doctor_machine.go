@@ -23,7 +23,7 @@ func (e *examination) clock(ctx context.Context) []finding {
 	if now.Year() < 2025 || now.Year() > 2200 {
 		return []finding{found(resultError, "the clock says %s", now.Format(time.RFC3339)).hint(hint)}
 	}
-	if e.unreadable() == nil {
+	if e.local != nil && e.unreadable() == nil {
 		latest, err := e.local.LatestChange(ctx)
 		switch {
 		case err != nil:
@@ -48,6 +48,9 @@ func (e *examination) keyring(ctx context.Context) []finding {
 	kind := login.Credential
 	if name, inKeyring := e.cfg.MasterKey.Keyring(); inKeyring {
 		kept, kind = append(kept, fmt.Sprintf("the master key %q", name)), login.MasterKey
+	}
+	if name, inKeyring := e.cfg.Token.Keyring(); inKeyring {
+		kept, kind = append(kept, fmt.Sprintf("the token %q", name)), login.Token
 	}
 	if n := len(profiles.List()); n > 0 {
 		kept = append(kept, counted(n, "credential"))

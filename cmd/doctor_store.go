@@ -98,8 +98,8 @@ func (e *examination) permissions(context.Context) []finding {
 		return []finding{found(resultSkipped, "on Windows a file is as private as the folder it lies in")}
 	}
 	var findings []finding
-	for _, err := range []error{e.storeErr, e.masterErr} {
-		if fault.Is(err, fault.Forbidden) {
+	for _, err := range []error{e.storeErr, e.masterErr, e.serverErr} {
+		if fault.Is(err, fault.Forbidden) && fault.From(err).RequestID == "" {
 			findings = append(findings, trouble(err))
 		}
 	}
@@ -119,15 +119,11 @@ func (e *examination) permissions(context.Context) []finding {
 	return findings
 }
 
-// folders are those of the store, the master key and the configuration file.
+// folders are those of the store, the master key, the token and the configuration file.
 func (e *examination) folders() []string {
-	files := []string{e.cfg.StorePath}
-	if path, isFile := e.cfg.MasterKey.Path(); isFile {
-		files = append(files, path)
-	}
-	if e.cfg.File != "" {
-		files = append(files, e.cfg.File)
-	}
+	masterKey, _ := e.cfg.MasterKey.Path()
+	token, _ := e.cfg.Token.Path()
+	files := slices.DeleteFunc([]string{e.cfg.StorePath, masterKey, token, e.cfg.File}, func(path string) bool { return path == "" })
 	var dirs []string
 	for _, file := range files {
 		if dir := filepath.Dir(file); !slices.Contains(dirs, dir) {
@@ -180,14 +176,14 @@ func (e *examination) auditLog(ctx context.Context) []finding {
 	if skipped := e.unreadable(); skipped != nil {
 		return skipped
 	}
-	head, err := e.local.AuditHead(ctx)
+	head, err := e.service.AuditHead(ctx)
 	if err != nil {
 		return []finding{undecided(err)}
 	}
 	if head.Seq > maxQuickAudit {
 		return []finding{found(resultOK, "record %d ends it, as it was written; `keyctl audit verify` checks the records before", head.Seq)}
 	}
-	report, err := e.local.VerifyAudit(ctx, "")
+	report, err := e.service.VerifyAudit(ctx, "")
 	switch {
 	case err != nil:
 		return []finding{undecided(err)}

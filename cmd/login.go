@@ -62,7 +62,8 @@ func noCompletion(*cobra.Command, []string, string) ([]cobra.Completion, cobra.S
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// login keeps a token that works, and nothing else. The context comes last: what is in use is there.
+// login keeps a token that works, and nothing else. Before it takes one it finds out where that can stay, and the context
+// comes last: what is in use is there.
 func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Identity, error) {
 	base, err := httpapi.ParseServer(server)
 	if err != nil {
@@ -81,6 +82,14 @@ func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Id
 			return keys.Identity{}, err
 		}
 	}
+	if err := config.CheckContext(a.inputs(), o.name, base.String()); err != nil {
+		return keys.Identity{}, err
+	}
+	keeper, err := a.tokenKeeper(ctx, o)
+	if err != nil {
+		return keys.Identity{}, err
+	}
+	defer keeper.discard()
 	token, err := a.takeToken(ctx)
 	if err != nil {
 		return keys.Identity{}, err
@@ -94,17 +103,19 @@ func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Id
 	if err != nil {
 		return who, err
 	}
-	place := config.Place{Server: base.String(), CAFile: caFile}
-	if place.Token, err = a.keepToken(ctx, token, o); err != nil {
+	place := config.Place{Server: base.String(), CAFile: caFile, Token: keeper.source}
+	if err := keeper.keep(ctx, token); err != nil {
 		return who, err
 	}
-	if err := config.AddContext(a.inputs(), o.name, place, true, true); err != nil {
+	if err := config.LogIn(a.inputs(), o.name, place); err != nil {
 		return who, err
 	}
 	a.say("logged in to %s; commands go there from now on (context %q)", base, o.name)
 	a.hint("`keyctl context use --none` goes back to the store on this machine")
-	if a.sys.Getenv("KEYCTL_STORE") != "" || a.sys.Getenv("KEYCTL_SERVER") != "" || a.sys.Getenv("KEYCTL_CONTEXT") != "" {
-		a.warn("KEYCTL_STORE, KEYCTL_SERVER or KEYCTL_CONTEXT is set, and wins over the context in use")
+	for _, variable := range []string{"KEYCTL_STORE", "KEYCTL_SERVER", "KEYCTL_CONTEXT", "KEYCTL_TOKEN", "KEYCTL_TOKEN_FILE"} {
+		if a.sys.Getenv(variable) != "" {
+			a.warn(variable + " is set, and wins over the context in use")
+		}
 	}
 	return who, nil
 }
@@ -127,18 +138,19 @@ func (a *app) takeToken(ctx context.Context) (credential.Secret, error) {
 		return credential.Secret{}, err
 	}
 	var token credential.Secret
-	if screen.CanPrompt() {
+	switch {
+	case screen.CanPrompt():
 		if token, err = screen.AskSecret(ctx, "Token"); err != nil {
 			return token, err
 		}
-	} else {
+	case !screen.StdinIsTerminal(): // who types there would see no question
 		line, err := bufio.NewReader(io.LimitReader(a.sys.Stdin, maxTokenLine)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return token, err
 		}
-		token = credential.NewSecret(strings.TrimSpace(line))
+		token = credential.NewSecret(line)
 	}
-	if token.IsZero() {
+	if token = credential.NewSecret(strings.TrimSpace(token.Reveal())); token.IsZero() {
 		return token, fault.New(fault.Unauthenticated, "there is no token on standard input").
 			WithHint("on the server's machine: keyctl tokens create; then give it to this command, as in `keyctl login SERVER < token`")
 	}
@@ -149,31 +161,55 @@ func (a *app) takeToken(ctx context.Context) (credential.Secret, error) {
 // maxTokenLine bounds what is read as a token.
 const maxTokenLine = 4096
 
-// keepToken puts the token where it stays, and returns the source it is read from.
-func (a *app) keepToken(ctx context.Context, token credential.Secret, o loginOptions) (source string, err error) {
+// tokenKeeper is the place that a token is going to stay in.
+type tokenKeeper struct {
+	source string // as the configuration names it
+	ring   login.Ring
+	name   string           // in the keyring
+	file   *safefile.Staged // or the file; nil: the keyring
+	again  bool             // the file holds a token already, which gives way
+}
+
+// tokenKeeper finds out what could go wrong with the place of a token, before there is one.
+func (a *app) tokenKeeper(ctx context.Context, o loginOptions) (*tokenKeeper, error) {
 	if o.out == "" {
 		ring, err := a.keyring()
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return "keyring:" + o.name, ring.Store(ctx, login.Token, o.name, token)
+		return &tokenKeeper{source: "keyring:" + o.name, ring: ring, name: o.name}, ring.Check(ctx, login.Token)
 	}
 	path, err := filepath.Abs(o.out)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	again := a.isTokenFile(path)
+	if _, err := os.Lstat(path); err == nil && !again {
+		return nil, fault.New(fault.Exists, "there is a file %q already, and it holds no token", path).WithHint("name another")
 	}
 	file, err := safefile.Stage(path)
-	if err != nil {
-		return "", err
+	return &tokenKeeper{source: "file:" + path, file: file, again: again}, err
+}
+
+// keep puts the token where it stays.
+func (k *tokenKeeper) keep(ctx context.Context, token credential.Secret) error {
+	if k.file == nil {
+		return k.ring.Store(ctx, login.Token, k.name, token)
 	}
-	defer func() { _ = file.Discard() }()
-	if _, err := io.WriteString(file, token.Reveal()+"\n"); err != nil {
-		return "", err
+	if _, err := io.WriteString(k.file, token.Reveal()+"\n"); err != nil {
+		return err
 	}
-	if a.isTokenFile(path) {
-		return "file:" + path, file.CommitReplace()
+	if k.again {
+		return k.file.CommitReplace()
 	}
-	return "file:" + path, file.CommitNew()
+	return k.file.CommitNew()
+}
+
+// discard removes what a failure left staged.
+func (k *tokenKeeper) discard() {
+	if k.file != nil {
+		_ = k.file.Discard()
+	}
 }
 
 // isTokenFile reports whether a file holds a token already: a new login may replace that, and nothing else.

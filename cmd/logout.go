@@ -34,38 +34,47 @@ func (a *app) logout(ctx context.Context, revoke bool) error {
 	if cfg.Context == "" || cfg.Server == "" {
 		return fault.New(fault.Invalid, "commands do not go to a server of a context").WithHint("`keyctl context list` shows the contexts; -c names one")
 	}
+	own, err := config.LoadContext(a.inputs(), cfg.Context) // a token of the environment is no part of it
+	if err != nil {
+		return err
+	}
+	if own.Server != cfg.Server {
+		return fault.New(fault.Invalid, "commands go to %s, and the context %q is not that server's", cfg.Server, cfg.Context).
+			WithHint("leave out --server, or unset KEYCTL_SERVER; -c names a context")
+	}
+	token, err := a.readToken(ctx, own)
+	if err != nil && revoke {
+		return err
+	}
+	id, _ := credential.OperatorTokenID(token)
 	if revoke {
-		if err := a.revokeOwn(ctx, cfg); err != nil {
+		if err := a.revokeOwn(ctx, own, token, id); err != nil {
 			return err
 		}
 	}
-	if err := a.forget(ctx, cfg.Token); err != nil {
+	if err := a.forget(ctx, own.Token); err != nil {
 		return err
 	}
-	if err := config.RemoveContext(a.inputs(), cfg.Context); err != nil {
+	if err := config.RemoveContext(a.inputs(), own.Context); err != nil {
 		return err
 	}
-	a.say("logged out of %s; the context %q is gone", cfg.Server, cfg.Context)
-	if !revoke {
-		a.hint("the token itself still works until it expires: `keyctl tokens revoke` ends it")
+	a.say("logged out of %s; the context %q is gone", own.Server, own.Context)
+	if !revoke && id != "" {
+		a.hint("the token %s works until it expires, for whoever has it: `keyctl tokens revoke %s` ends it, or next time `keyctl logout --revoke`", id, id)
 	}
 	return nil
 }
 
-// revokeOwn ends the token that this command comes in with.
-func (a *app) revokeOwn(ctx context.Context, cfg config.Config) error {
-	token, err := a.readToken(ctx, cfg)
+// revokeOwn ends the token of a context. One that lets nobody in any more needs no end.
+func (a *app) revokeOwn(ctx context.Context, own config.Config, token credential.Secret, id string) error {
+	client, err := newClient(own.Server, own.CAFile, token, a.cfg.Timeout)
 	if err != nil {
 		return err
 	}
-	id, err := credential.OperatorTokenID(token)
-	if err != nil {
-		return err
+	defer client.Close()
+	if _, err = client.RevokeToken(ctx, id); fault.Is(err, fault.Unauthenticated) {
+		a.say("the token %s lets nobody in any more", id)
+		return nil
 	}
-	service, err := a.open(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = service.RevokeToken(ctx, id)
 	return err
 }

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -52,31 +53,38 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	if cfg.Server != "" {
 		return fault.New(fault.Invalid, "a server serves a store, and commands go to %s", cfg.Server).
-			WithHint("name a store: --store sqlite:PATH or --store postgres://HOST/DATABASE")
+			WithHint("say which: keyctl serve --store sqlite:%s", cmp.Or(cfg.DefaultStore, "PATH"))
 	}
 	options, err := serverOptions(cfg.Serve)
 	if err != nil {
 		return err
 	}
-	if _, err := a.openOrCreate(ctx); err != nil {
-		return err
-	}
 	log := slog.New(slog.NewJSONHandler(a.sys.Stderr, nil))
-	door := httpapi.NewStoreDoor(a.local, a.sys.Now, log)
-	options.Handler = httpapi.NewServer(httpapi.ServerOptions{
-		Door: door, Version: thisBuild().Version, Origin: requestOrigin, Annotate: server.Annotate,
-	})
+	var handler http.Handler // of the store, which is opened once everything else is as it should be
+	options.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) })
+	options.Ready = func(ctx context.Context) error { return a.local.Writable(ctx) }
 	options.Refuse = func(w http.ResponseWriter, status int, err error, requestID string) {
 		httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
 	}
-	options.Ready, options.Log, options.Now, options.Rand = a.local.Writable, log, a.sys.Now, a.sys.Rand
+	options.Log, options.Now, options.Rand = log, a.sys.Now, a.sys.Rand
 	s, err := server.New(options)
 	if err != nil {
 		return err
 	}
+	if _, err := a.openOrCreate(ctx); err != nil {
+		_ = s.Close()
+		return err
+	}
+	door := httpapi.NewStoreDoor(a.local, a.sys.Now, log)
+	handler = httpapi.NewServer(httpapi.ServerOptions{
+		Door: door, Version: thisBuild().Version, Origin: requestOrigin, Annotate: server.Annotate,
+	})
 	scheme := "http://"
 	if options.CertFile != "" {
 		scheme = "https://"
+	}
+	if screen, err := a.terminal(); err == nil && screen.CanPrompt() {
+		a.hint("`keyctl tokens create` makes a token here, and `keyctl login %s` takes it; Ctrl-C stops the server", scheme+s.Address())
 	}
 	log.Info("serving", "address", scheme+s.Address(), "version", thisBuild().Version)
 	flushed := make(chan struct{})

@@ -87,6 +87,7 @@ type Config struct {
 
 	StorePath          string // of the SQLite file; empty for a PostgreSQL store
 	Postgres           string // the URL of a PostgreSQL store, in which a password may stand; empty for a file
+	DefaultStore       string // the path a store is at where nobody says otherwise, also when commands go to a server
 	StoreIsDefault     bool   // it is where a first create may make a store
 	MasterKey          Source
 	MasterKeyIsDefault bool // it is where a first create may make a master key
@@ -144,6 +145,21 @@ func Load(in Inputs) (Config, error) {
 	return in.assemble(d, doc)
 }
 
+// LoadContext is Load for a context as the file has it, whatever flags and environment say about places and tokens.
+func LoadContext(in Inputs, name string) (Config, error) {
+	getenv := in.Getenv
+	in.Flags, in.Getenv = nil, func(variable string) string {
+		switch variable {
+		case "KEYCTL_CONTEXT":
+			return name
+		case "KEYCTL_STORE", "KEYCTL_SERVER", "KEYCTL_CA_FILE", "KEYCTL_TOKEN", "KEYCTL_TOKEN_FILE":
+			return ""
+		}
+		return getenv(variable)
+	}
+	return Load(in)
+}
+
 // Contexts returns the names of the contexts in the configuration file, in order. Errors are those of Load about the file.
 func Contexts(in Inputs) ([]string, error) {
 	doc, err := readFile(findDirs(in.Getenv, in.Home).configFile())
@@ -184,7 +200,7 @@ func (in Inputs) assemble(d dirs, doc document) (Config, error) {
 	if doc.values != nil {
 		c.File = doc.path
 	}
-	c.CredentialsPath = d.credentialsFile()
+	c.CredentialsPath, c.DefaultStore = d.credentialsFile(), d.storeFile()
 	if err := c.setPlaces(d, s); err != nil {
 		return Config{}, err
 	}

@@ -97,6 +97,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
+		DefaultStore:       u.path(".local", "share", "keyctl", "keyctl.db"),
 		StorePath:          u.path(".local", "share", "keyctl", "keyctl.db"),
 		StoreIsDefault:     true,
 		MasterKey:          Source{secret: masterKey, kind: fromFile, value: u.path(".config", "keyctl", "master.key")},
@@ -224,6 +225,7 @@ contexts:
 	want := Config{
 		File:            u.path(".config", "keyctl", "config.yaml"),
 		Context:         "work",
+		DefaultStore:    u.path(".local", "share", "keyctl", "keyctl.db"),
 		StorePath:       u.path("stores", "work.db"),
 		MasterKey:       Source{secret: masterKey, kind: fromFile, value: u.path("work.key")},
 		CredentialsPath: u.path(".local", "share", "keyctl", "credentials.json"),

@@ -61,13 +61,45 @@ func placeOf(values map[string]string) Place {
 	}
 }
 
-// AddContext writes a context into the configuration file, which it makes if there is none, and with selected also says
-// that it is the one in use. Comments and order stay. exists: there is a context of that name that says something else,
-// and replace is not set. invalid: the place is none. Repeating it is a no-op.
-func AddContext(in Inputs, name string, p Place, selected, replace bool) error {
+// CheckContext finds out whether LogIn would take the name for that server.
+func CheckContext(in Inputs, name, server string) error {
+	if err := checkContextName(name); err != nil {
+		return err
+	}
+	doc, err := readFile(findDirs(in.Getenv, in.Home).configFile())
+	if err != nil {
+		return err
+	}
+	if old, known := doc.contexts[name]; known && !sameServer(old[keyServer], server) {
+		return otherContext(name)
+	}
+	return nil
+}
+
+func checkContextName(name string) error {
 	if !credential.IsName(name) {
 		return fault.New(fault.Invalid, "the name of the context cannot be one").
 			WithHint("names are up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit")
+	}
+	return nil
+}
+
+func otherContext(name string) error {
+	return fault.New(fault.Exists, "there is a context %q already, and it says something else", name).
+		WithHint("choose another name, or take it away: `keyctl context remove %s`", name)
+}
+
+// AddContext writes a context into the configuration file, which it makes if there is none. Comments and order stay.
+// exists: there is a context of that name that says something else. invalid: the place is none. Repeating it is a no-op.
+func AddContext(in Inputs, name string, p Place) error { return in.putContext(name, p, false) }
+
+// LogIn is AddContext for a server, and makes the context the one in use. In the place of a context of the same server it
+// may say something else than that did.
+func LogIn(in Inputs, name string, p Place) error { return in.putContext(name, p, true) }
+
+func (in Inputs) putContext(name string, p Place, loggedIn bool) error {
+	if err := checkContextName(name); err != nil {
+		return err
 	}
 	if err := p.check(); err != nil {
 		return err
@@ -75,9 +107,8 @@ func AddContext(in Inputs, name string, p Place, selected, replace bool) error {
 	return in.edit(func(doc document, root *yaml.Node) (bool, error) {
 		old, known := doc.contexts[name]
 		same := known && placeOf(old) == p
-		if known && !same && !replace {
-			return false, fault.New(fault.Exists, "there is a context %q already, and it says something else", name).
-				WithHint("`keyctl context remove %s` takes it away", name)
+		if known && !same && !(loggedIn && sameServer(old[keyServer], p.Server)) {
+			return false, otherContext(name)
 		}
 		if !same {
 			contexts := child(root, keyContexts)
@@ -88,7 +119,7 @@ func AddContext(in Inputs, name string, p Place, selected, replace bool) error {
 			contexts.Style = 0
 			setChild(contexts, name, p.node(child(contexts, name)))
 		}
-		if selected && doc.values[keyContext] != name {
+		if loggedIn && doc.values[keyContext] != name {
 			setChild(root, keyContext, scalar(name))
 			return true, nil
 		}

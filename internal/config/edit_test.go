@@ -31,10 +31,10 @@ contexts:
     default-grace: 1h
 `)
 	far := Place{Server: "https://keys.example.com", Token: "keyring:far"}
-	if err := AddContext(u.inputs(), "far", far, true, false); err != nil {
+	if err := AddContext(u.inputs(), "far", Place{Server: "https://keys.example.com/", CAFile: "/ca.pem"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := AddContext(u.inputs(), "near", Place{Store: "sqlite:other.db"}, false, true); err != nil {
+	if err := LogIn(u.inputs(), "far", far); err != nil {
 		t.Fatal(err)
 	}
 	want := `# my settings
@@ -42,7 +42,7 @@ timeout: 5s # patient
 contexts:
   # the laptop
   near:
-    store: sqlite:other.db # here
+    store: sqlite:near.db # here
     default-grace: 1h
   far:
     server: https://keys.example.com
@@ -79,13 +79,17 @@ func TestEditRefuses(t *testing.T) {
 		err  error
 		want fault.Code
 	}{
-		{"another place of the same name", AddContext(u.inputs(), "near", Place{Store: "sqlite:x"}, false, false), fault.Exists},
-		{"the same again", AddContext(u.inputs(), "near", Place{Store: "sqlite:near.db"}, false, false), ""},
-		{"no place", AddContext(u.inputs(), "new", Place{}, false, false), fault.Invalid},
-		{"two places", AddContext(u.inputs(), "new", Place{Store: "sqlite:x", Server: "https://h"}, false, false), fault.Invalid},
-		{"a bad store", AddContext(u.inputs(), "new", Place{Store: "x"}, false, false), fault.Invalid},
-		{"a bad name", AddContext(u.inputs(), "-new", Place{Store: "sqlite:x"}, false, false), fault.Invalid},
-		{"a token for its source", AddContext(u.inputs(), "new", Place{Server: "https://h", Token: "kct_" + strings.Repeat("T", 61)}, false, false), fault.Invalid},
+		{"another place of the same name", AddContext(u.inputs(), "near", Place{Store: "sqlite:x"}), fault.Exists},
+		{"a login under its name", LogIn(u.inputs(), "near", Place{Server: "https://h"}), fault.Exists},
+		{"a look before such a login", CheckContext(u.inputs(), "near", "https://h"), fault.Exists},
+		{"a look at a name that cannot be one", CheckContext(u.inputs(), "a b", "https://h"), fault.Invalid},
+		{"a look at a new name", CheckContext(u.inputs(), "new", "https://h"), ""},
+		{"the same again", AddContext(u.inputs(), "near", Place{Store: "sqlite:near.db"}), ""},
+		{"no place", AddContext(u.inputs(), "new", Place{}), fault.Invalid},
+		{"two places", AddContext(u.inputs(), "new", Place{Store: "sqlite:x", Server: "https://h"}), fault.Invalid},
+		{"a bad store", AddContext(u.inputs(), "new", Place{Store: "x"}), fault.Invalid},
+		{"a bad name", AddContext(u.inputs(), "-new", Place{Store: "sqlite:x"}), fault.Invalid},
+		{"a token for its source", AddContext(u.inputs(), "new", Place{Server: "https://h", Token: "kct_" + strings.Repeat("T", 61)}), fault.Invalid},
 		{"an unknown one to remove", RemoveContext(u.inputs(), "far"), fault.NotFound},
 		{"an unknown one to use", func() error { _, err := UseContext(u.inputs(), "far"); return err }(), fault.NotFound},
 	} {
@@ -97,7 +101,7 @@ func TestEditRefuses(t *testing.T) {
 		t.Errorf("the file changed to\n%s", got)
 	}
 	u.configure("contexts: [\n")
-	if err := AddContext(u.inputs(), "new", Place{Store: "sqlite:x"}, false, false); !fault.Is(err, fault.Invalid) || u.file() != "contexts: [\n" {
+	if err := AddContext(u.inputs(), "new", Place{Store: "sqlite:x"}); !fault.Is(err, fault.Invalid) || u.file() != "contexts: [\n" {
 		t.Errorf("a broken file: %v, want it named and left alone", err)
 	}
 }
@@ -108,7 +112,11 @@ func TestEditsAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			if err := AddContext(u.inputs(), fmt.Sprint("c", i), Place{Store: fmt.Sprintf("sqlite:%d.db", i)}, i%2 == 0, false); err != nil {
+			add := AddContext
+			if i%2 == 0 {
+				add = LogIn
+			}
+			if err := add(u.inputs(), fmt.Sprint("c", i), Place{Server: fmt.Sprintf("https://h%d", i)}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -75,10 +75,10 @@ func Open(person bool) Ring {
 }
 
 // Check makes sure that the keyring is there and can be read, which unlocks it where somebody answers its dialog. It
-// stores nothing. Else it is fault.Unavailable, and of all operations so is everything that is said about the keyring
+// stores nothing. Else it is fault.Unavailable, with a hint for what kind is to be kept in it, and of all operations so is everything that is said about the keyring
 // itself: no service, locked, no answer in time.
-func (r Ring) Check(ctx context.Context) error {
-	return r.operation(ctx, Credential, readNothing)
+func (r Ring) Check(ctx context.Context, kind Kind) error {
+	return r.operation(ctx, kind, readNothing)
 }
 
 // readNothing asks for an item that there is not, as "?" is no name.

@@ -43,7 +43,7 @@ func secretOf(text string) credential.Secret { return credential.NewSecret(text)
 func TestItems(t *testing.T) {
 	_, ring := onRing(t)
 	ctx := t.Context()
-	if err := ring.Check(ctx); err != nil {
+	if err := ring.Check(ctx, Credential); err != nil {
 		t.Fatalf("Check = %v", err)
 	}
 	if _, err := ring.Load(ctx, MasterKey, "prod"); !fault.Is(err, fault.NotFound) {
@@ -172,7 +172,7 @@ func TestR30_LookOpensNoDialog(t *testing.T) {
 		t.Errorf("it was asked %d times to unlock", n)
 	}
 	ring.wait = 100 * time.Millisecond
-	if err := ring.Check(t.Context()); errors.Is(err, ErrLocked) || fake.Unlocks() == 0 {
+	if err := ring.Check(t.Context(), Credential); errors.Is(err, ErrLocked) || fake.Unlocks() == 0 {
 		t.Errorf("Check = %v after %d requests to unlock: the test proves nothing", err, fake.Unlocks())
 	}
 }
@@ -191,7 +191,7 @@ func TestR30_LookStartsNothing(t *testing.T) {
 	if exists(started) {
 		t.Error("the service was started")
 	}
-	if err := patient.Check(t.Context()); !fault.Is(err, fault.Unavailable) || !exists(started) {
+	if err := patient.Check(t.Context(), Credential); !fault.Is(err, fault.Unavailable) || !exists(started) {
 		t.Errorf("Check = %v, and started the service: %v: the test proves nothing", err, exists(started))
 	}
 }
@@ -207,7 +207,7 @@ func TestR30_LookWithoutCollection(t *testing.T) {
 // every runs each operation and hands the errors to check.
 func every(t *testing.T, ring Ring, check func(operation string, err error)) {
 	t.Helper()
-	check("Check", ring.Check(t.Context()))
+	check("Check", ring.Check(t.Context(), Credential))
 	if !strings.Contains(t.Name(), "dialog") { // which Look does not wait for
 		check("Look", ring.Look(t.Context(), Credential))
 	}
@@ -269,7 +269,7 @@ func TestNoSessionIsStarted(t *testing.T) {
 	writeProgram(t, dir+"/dbus-launch", script)
 	t.Setenv("PATH", dir)
 	keyringtest.Use(t, "DBUS_SESSION_BUS_ADDRESS=autolaunch:")
-	if err := patient.Check(t.Context()); !fault.Is(err, fault.Unavailable) {
+	if err := patient.Check(t.Context(), Credential); !fault.Is(err, fault.Unavailable) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("this machine has a session that is found without its address: %v", err)
 		}
@@ -338,7 +338,7 @@ func TestInterrupt(t *testing.T) {
 	ring := onFake(t, &keyringtest.Fake{Unanswered: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if err := ring.Check(ctx); !errors.Is(err, context.Canceled) {
+	if err := ring.Check(ctx, Credential); !errors.Is(err, context.Canceled) {
 		t.Errorf("Check = %v, want context.Canceled", err)
 	}
 }

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"crypto/tls"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -34,6 +37,9 @@ type fileState struct {
 // loadKeyPair reads the certificate for the first time.
 func loadKeyPair(o Options) (*keyPair, error) {
 	k := &keyPair{certFile: o.CertFile, keyFile: o.KeyFile, now: o.Now, log: o.Log}
+	if err := cmp.Or(readable("certificate", k.certFile), readable("key of the certificate", k.keyFile)); err != nil {
+		return nil, err
+	}
 	pair, err := tls.LoadX509KeyPair(k.certFile, k.keyFile)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the certificate %q and the key %q do not make a pair", k.certFile, k.keyFile).
@@ -41,6 +47,20 @@ func loadKeyPair(o Options) (*keyPair, error) {
 	}
 	k.pair, k.state, k.looked = &pair, k.files(), k.now()
 	return k, nil
+}
+
+// readable says what is wrong with a file that cannot be read.
+func readable(what, name string) error {
+	file, err := os.Open(name)
+	switch {
+	case err == nil:
+		return file.Close()
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.NotFound, "no file %q with the %s", name, what).WithHint("--tls-cert and --tls-key name files in PEM").WithCause(err)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.New(fault.Forbidden, "the %s in %q may not be read by this user", what, name).WithHint("make the file this user's, and private: mode 0600").WithCause(err)
+	}
+	return fault.New(fault.Unavailable, "the %s in %q cannot be read", what, name).WithCause(err)
 }
 
 func (k *keyPair) files() (state [2]fileState) {

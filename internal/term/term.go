@@ -50,6 +50,7 @@ func (t TTY) Close() error {
 // Terminal answers questions about the streams of a process and asks questions of the person in front of it. The answers
 // are found once, by New, except for widths, which change with the window.
 type Terminal struct {
+	stdin     bool // it is a terminal
 	stdout    output
 	stderr    output
 	canPrompt bool
@@ -80,12 +81,13 @@ func New(stdin io.Reader, stdout, stderr io.Writer, opts Options) *Terminal {
 		getenv = func(string) string { return "" }
 	}
 	t := &Terminal{
-		stdout:    newOutput(stdout, opts.Color, getenv),
-		stderr:    newOutput(stderr, opts.Color, getenv),
-		canPrompt: !opts.NoInput && isTerminal(stdin) && isTerminal(stderr),
-		getenv:    getenv,
-		openTTY:   opts.OpenTTY,
+		stdout:  newOutput(stdout, opts.Color, getenv),
+		stderr:  newOutput(stderr, opts.Color, getenv),
+		stdin:   isTerminal(stdin),
+		getenv:  getenv,
+		openTTY: opts.OpenTTY,
 	}
+	t.canPrompt = !opts.NoInput && t.stdin && t.stderr.tty
 	if t.openTTY == nil {
 		t.openTTY = openTTY
 	}
@@ -105,6 +107,9 @@ func newOutput(w io.Writer, color string, getenv func(string) string) output {
 // CanPrompt reports whether questions may be asked: standard input and standard error are terminals, and input was not
 // forbidden. Standard output may be a pipe: the answer then still goes where the user wanted it.
 func (t *Terminal) CanPrompt() bool { return t.canPrompt }
+
+// StdinIsTerminal reports whether standard input is a terminal, so that nothing comes from there unless a person types it.
+func (t *Terminal) StdinIsTerminal() bool { return t.stdin }
 
 // StdoutIsTerminal reports whether a person reads the standard output directly.
 func (t *Terminal) StdoutIsTerminal() bool { return t.stdout.tty }
