@@ -82,6 +82,9 @@ func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Id
 			return keys.Identity{}, err
 		}
 	}
+	if _, err := authorities(caFile); err != nil {
+		return keys.Identity{}, err
+	}
 	if err := config.CheckContext(a.inputs(), o.name, base.String()); err != nil {
 		return keys.Identity{}, err
 	}

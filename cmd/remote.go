@@ -3,6 +3,8 @@ package cmd
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"time"
 
 	"keyctl/internal/config"
@@ -48,18 +50,30 @@ func (a *app) readToken(ctx context.Context, cfg config.Config) (credential.Secr
 
 // newClient makes a client that trusts the authorities of a file, or the system's without one.
 func newClient(server, caFile string, token credential.Secret, timeout time.Duration) (*httpapi.Client, error) {
-	options := httpapi.ClientOptions{Server: server, Token: token, Timeout: timeout, Version: thisBuild().Version}
-	if caFile != "" {
-		pem, err := safefile.ReadConfig(caFile, maxCAFile)
-		if err != nil {
-			return nil, safefile.Explain(caFile, err)
-		}
-		options.Roots = x509.NewCertPool()
-		if !options.Roots.AppendCertsFromPEM(pem) {
-			return nil, fault.New(fault.Invalid, "there is no certificate in %q", caFile).WithHint("it is a file in PEM, with the certificates of those who are trusted")
-		}
+	roots, err := authorities(caFile)
+	if err != nil {
+		return nil, err
 	}
-	return httpapi.NewClient(options)
+	return httpapi.NewClient(httpapi.ClientOptions{Server: server, Token: token, Roots: roots, Timeout: timeout, Version: thisBuild().Version})
+}
+
+// authorities reads a file of certificates; without one there is no pool.
+func authorities(caFile string) (*x509.CertPool, error) {
+	if caFile == "" {
+		return nil, nil
+	}
+	pem, err := safefile.ReadConfig(caFile, maxCAFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "no file %q with certificates", caFile).WithHint("--ca-file names a file in PEM").WithCause(err)
+	}
+	if err != nil {
+		return nil, safefile.Explain(caFile, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fault.New(fault.Invalid, "there is no certificate in %q", caFile).WithHint("it is a file in PEM, with the certificates of those who are trusted")
+	}
+	return roots, nil
 }
 
 // storeFile is the SQLite file of the store, for commands that work on one themselves.

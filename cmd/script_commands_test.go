@@ -41,6 +41,9 @@ import (
 //	sql FILE STATEMENT             change a store behind keyctl's back
 //	flip FILE OFFSET               flip the lowest bit of one byte; a negative offset counts from the end
 //	mode PERM FILE…                compare permissions
+//	serve [args…]                  start keyctl serve on a free port; $URL is its address, and its log the file serve.log
+//	stop                           end the server as systemd does; its exit status must be 0
+//	alike N args…                  keyctl args… through the server ends with status N, and says the same as on the store itself
 //	lock FILE, unlock              hold the write lock of a store, as another process that is busy writing does
 //	unproven KEY                   make the newest credential of a key what it was before its proof
 //	keyring [locked | none]        start a keyring; lock it; start a D-Bus session without one. Before that there is no session
@@ -48,6 +51,7 @@ import (
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"exits": exits, "clock": clock, "enrol": enrol, "code": code, "nextcode": nextCode, "let": let, "mask": mask, "fields": fields,
 	"absent": absent, "sql": tamper, "flip": flip, "mode": mode, "unproven": unproven, "lock": lock, "unlock": unlock,
+	"serve": serve, "stop": stop, "alike": alike,
 }
 
 // without is the condition [without:PROGRAM], for skipping a script. Under CI nothing is skipped: there it is a failure.
@@ -113,7 +117,17 @@ func clock(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(err)
 	ts.Setenv(clockVar, at.Format(time.RFC3339Nano))
+	writeClock(ts)
 }
+
+// writeClock shows servers the script's clock.
+func writeClock(ts *testscript.TestScript) {
+	staged := ts.MkAbs(ts.Getenv("WORK") + "/.clock.new")
+	ts.Check(os.WriteFile(staged, []byte(ts.Getenv(clockVar)), 0o600))
+	ts.Check(os.Rename(staged, clockFile(ts)))
+}
+
+func clockFile(ts *testscript.TestScript) string { return ts.Getenv("WORK") + "/.clock" }
 
 func enrol(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 0, "enrol")
@@ -181,6 +195,7 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`\bKC[0-9A-Za-z]{22}\b`), "KC" + idMask},
 	{regexp.MustCompile(`\b(key|ds|pk|op|st)_[0-9A-Za-z]{22}\b`), "${1}_" + idMask},
+	{regexp.MustCompile(`\b(token +)[0-9A-Za-z]{12}\b`), "${1}<token>"},
 	{regexp.MustCompile(`\b(kc[sx])_[0-9A-Za-z]{49}\b`), "${1}_<secret>"},
 	{regexp.MustCompile(`\b([0-9]+):[0-9a-f]{64}\b`), "$1:<hash>"},
 	{regexp.MustCompile(`"next_cursor":"[0-9A-Za-z_-]+"`), `"next_cursor":"<cursor>"`},

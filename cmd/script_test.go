@@ -24,6 +24,9 @@ import (
 // be told the time.
 const clockVar = "KEYCTL_TEST_NOW"
 
+// clockFileVar names the file in which a server finds the script's clock, which goes on while it runs.
+const clockFileVar = "KEYCTL_TEST_CLOCK"
+
 // scriptStart is the clock of a script until it says otherwise: the middle of a step of authenticator codes.
 var scriptStart = time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)
 
@@ -42,17 +45,32 @@ var tidy = func(m *testing.M) testscript.TestingM { return m }
 func keyctlMain() {
 	now := time.Now
 	if text := os.Getenv(clockVar); text != "" {
-		at, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", clockVar, err)
-			os.Exit(125)
-		}
+		at := mustReadClock(text)
 		now = func() time.Time { return at }
+	}
+	if file := os.Getenv(clockFileVar); file != "" {
+		now = func() time.Time {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return time.Time{} // the script has ended
+			}
+			return mustReadClock(string(text))
+		}
 	}
 	os.Exit(cmd.Main(&cmd.System{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: process.HideEnv(config.SecretVariables()...), Now: now, Rand: rand.Reader,
 	}))
+}
+
+// mustReadClock ends a process whose clock shows nothing.
+func mustReadClock(text string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", clockVar, err)
+		os.Exit(125)
+	}
+	return at
 }
 
 // remember PROFILE FILE puts the credential in a file into the keyring, as a delivery does.
@@ -101,7 +119,7 @@ func setUpScript(e *testscript.Env) error {
 	if err := os.Chmod(config, 0o600); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	e.Values[lockKey{}] = &held{}
+	e.Values[lockKey{}], e.Values[serverKey{}] = &held{}, &servers{}
 	e.Vars = append(e.Vars, keyringtest.Nowhere)
 	if e.Getenv("GORACE") == "" {
 		// Under the race detector every process would rest for a second before it ends, and scripts run hundreds.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -384,12 +385,16 @@ func (c *Client) skewed(response *http.Response) error {
 	if !versionText().MatchString(there) {
 		there = "of an unknown version"
 	}
+	hint := "use the same version on both sides"
+	if c.base.Path != "" {
+		hint = fmt.Sprintf("is the path %q of the address right? Else %s", c.base.Path, hint)
+	}
 	return fault.New(fault.Unsupported, "%s runs keyctl %s, which does not understand this request of keyctl %s",
-		c.place(), there, c.options.Version).WithHint("use the same version on both sides")
+		c.place(), there, c.options.Version).WithHint("%s", hint)
 }
 
 // versionText is what the version of a program looks like. No token is one.
-var versionText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+-]{0,63}$`) })
+var versionText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9(][A-Za-z0-9.+()-]{0,63}$`) })
 
 // untrusted is the error for a certificate that is not good; nil for any other failure. Nothing switches the check off.
 func (c *Client) untrusted(err error) error {
