@@ -145,7 +145,8 @@ func (l *Local) CreateOperator(ctx context.Context, request NewOperator) (Operat
 			return false, fault.New(fault.Exists, "there was an operator %q, which is deleted", request.Name).
 				WithHint("choose another name: the audit log names operators, so each name is given once")
 		}
-		return false, nameExists("operator", request.Name)
+		return false, fault.New(fault.Exists, "there is an operator %q already", request.Name).
+			WithHint("choose another name, or change that one: `keyctl operators edit %s`", request.Name)
 	}
 	var view OperatorView
 	err = l.grant(ctx, "operators.create", request.Role, request.Code, check, func(c *change) error {
