@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -84,7 +85,7 @@ func (a *app) storeFile() (string, error) {
 		return "", err
 	case cfg.Server != "":
 		return "", fault.New(fault.Invalid, "this works on the file of a store, and commands go to %s", cfg.Server).
-			WithHint("run it on the server's machine, or name a store with --store sqlite:PATH")
+			WithHint("run it on the server's machine, or name a store with --store sqlite:%s", cmp.Or(cfg.DefaultStore, "PATH"))
 	case cfg.Postgres != "":
 		return "", fault.New(fault.Invalid, "this works on the file of a store, and this store is in PostgreSQL").
 			WithHint("docs/server.md says how PostgreSQL's own tools do it")

@@ -108,7 +108,8 @@ func serverOptions(cfg config.Serve) (server.Options, error) {
 	for _, text := range cfg.TrustedProxies {
 		prefix, err := iprange.Parse(text)
 		if err != nil {
-			return o, fault.From(err).WithHint("--trusted-proxies takes addresses and ranges, such as 10.0.0.1 or 10.0.0.0/24")
+			f := fault.From(err)
+			return o, fault.New(f.Code, "--trusted-proxies: %s", f.Message).WithHint("%s", f.Hint).WithCause(err)
 		}
 		o.TrustedProxies = append(o.TrustedProxies, prefix)
 	}
