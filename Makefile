@@ -51,9 +51,12 @@ fuzz:
 
 # Key pairs take 60 ms at one time and 300 ms at another, so what is measured beside them needs more runs.
 bench:
-	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page|Complete)$$' -benchtime $(PAIRS) ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Start|List|Page|Complete|Remote)$$' -benchtime $(PAIRS) ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioCreate$$' -benchtime 151x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioBulk$$' -benchtime 2x -timeout 30m ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Show|Issue)$$' -benchtime 21x ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkCreate$$' -benchtime 301x ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkR50$$' -benchtime 5x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkR3$$' -benchtime 20000x ./internal/bench
 	@$(GO) test -run '^$$' -bench . $$($(GO) list ./... | grep -v /bench)
 
