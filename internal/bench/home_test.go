@@ -20,21 +20,35 @@ import (
 // home is a user's home directory with a store and a master key where keyctl looks for them.
 type home struct {
 	dir   string
+	url   string      // of a store in PostgreSQL; empty: a file
 	local *keys.Local // open until closed
 	db    *store.DB
 }
 
-func (h home) store() string { return filepath.Join(h.dir, ".local", "share", "keyctl", "keyctl.db") }
+// store is the path of the store's file, or its URL.
+func (h home) store() string {
+	if h.url != "" {
+		return h.url
+	}
+	return filepath.Join(h.dir, ".local", "share", "keyctl", "keyctl.db")
+}
 
 // env is the environment of commands that run in this home.
 func (h home) env() []string {
-	return []string{"HOME=" + h.dir, "PATH=" + os.Getenv("PATH"), "TERM=xterm-256color"}
+	env := []string{"HOME=" + h.dir, "PATH=" + os.Getenv("PATH"), "TERM=xterm-256color"}
+	if h.url != "" {
+		env = append(env, "KEYCTL_STORE="+h.url)
+	}
+	return env
 }
 
 // newHome makes a home whose store has a dataset "payments" and so many keys.
-func newHome(b *testing.B, n int) home {
+func newHome(b *testing.B, n int) home { return newHomeOn(b, "", n) }
+
+// newHomeOn is newHome with the store in an empty PostgreSQL database.
+func newHomeOn(b *testing.B, url string, n int) home {
 	b.Helper()
-	h := home{dir: b.TempDir()}
+	h := home{dir: b.TempDir(), url: url}
 	master, err := envelope.DrawMasterKey(rand.Reader)
 	if err != nil {
 		b.Fatal(err)
@@ -47,13 +61,17 @@ func newHome(b *testing.B, n int) home {
 		b.Fatal(err)
 	}
 	env := keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"}
-	err = store.Create(b.Context(), h.store(), store.Options{}, func(ctx context.Context, db *store.DB) error {
+	create, open := store.Create, store.Open
+	if url != "" {
+		create, open = store.CreatePostgres, store.OpenPostgres
+	}
+	err = create(b.Context(), h.store(), store.Options{}, func(ctx context.Context, db *store.DB) error {
 		return keys.Init(ctx, db, master, env)
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if h.db, err = store.Open(b.Context(), h.store(), store.Options{}); err != nil {
+	if h.db, err = open(b.Context(), h.store(), store.Options{}); err != nil {
 		b.Fatal(err)
 	}
 	if h.local, err = keys.Open(b.Context(), h.db, master, env); err != nil {

@@ -80,7 +80,7 @@ func serveBare(b *testing.B, store string) server {
 	b.Helper()
 	return start(b, command{program(b, "keyctl/internal/bench/bare/serve"), []string{store}, nil}, func(output []byte) string {
 		line, _, found := bytes.Cut(output, []byte("\n"))
-		if !found {
+		if !found || !bytes.HasPrefix(line, []byte("http://")) {
 			return ""
 		}
 		return string(line)
@@ -100,10 +100,19 @@ func (h home) token(b *testing.B) string {
 	return token.Reveal()
 }
 
+// engines are where a server's store can be.
+var engines = []struct {
+	name string
+	new  func(*testing.B) (url string) // of an empty database; empty: a file
+}{
+	{"SQLite", func(*testing.B) string { return "" }},
+	{"PostgreSQL", newDatabase},
+}
+
 // sides starts both servers, each on a store of its own with a thousand keys, and connects to them.
-func sides(b *testing.B) (ours, bare *load) {
+func sides(b *testing.B, newStore func(*testing.B) string) (ours, bare *load) {
 	b.Helper()
-	h, other := newHome(b, 1000), newHome(b, 1000)
+	h, other := newHomeOn(b, newStore(b), 1000), newHomeOn(b, newStore(b), 1000)
 	token := h.token(b)
 	h.close(b)
 	other.close(b)
@@ -132,27 +141,30 @@ const (
 	baoLookups = 763  // a second
 )
 
-// BenchmarkRatioShow compares `keyctl serve` showing one key to the holder of a token with a bare handler that selects one row.
+// BenchmarkRatioShow compares `keyctl serve` showing one key to the holder of a token with a bare handler that selects it.
 func BenchmarkRatioShow(b *testing.B) {
-	ours, bare := sides(b)
-	took := rate(b, "GET /v1/keys/{key}, 16 clients, 2,000 requests", 0.5,
-		func() time.Duration { return ours.show(b, shows) }, func() time.Duration { return bare.show(b, shows) })
-	record(b, figure{what: "the same, to OpenBao's lookups", value: shows / took.median().Seconds(), limit: baoLookups, least: true, unit: "%.0f/s"}, "shows/s")
+	for _, engine := range engines {
+		b.Run(engine.name, func(b *testing.B) {
+			ours, bare := sides(b, engine.new)
+			took := rate(b, "show a key over HTTP, 16 clients, 2,000 requests, "+engine.name, 0.5,
+				func() time.Duration { return ours.show(b, shows) }, func() time.Duration { return bare.show(b, shows) })
+			record(b, figure{what: "the same, to OpenBao's lookups", value: shows / took.median().Seconds(), limit: baoLookups, least: true, unit: "%.0f/s"}, "shows/s")
+		})
+	}
 }
 
 // BenchmarkRatioIssue compares creating and proving keys with bare handlers that commit the same two transactions.
 func BenchmarkRatioIssue(b *testing.B) {
-	ours, bare := sides(b)
-	issue(b, "create and proof over HTTP, 16 writers, 320 keys, SQLite", ours, bare)
-}
-
-func issue(b *testing.B, what string, ours, bare *load) {
-	b.Helper()
 	pair := newPair(b)
-	side := func(l *load) func() time.Duration {
-		return func() time.Duration { return l.issue(b, draw(b, pair, issues)) }
+	for _, engine := range engines {
+		b.Run(engine.name, func(b *testing.B) {
+			ours, bare := sides(b, engine.new)
+			side := func(l *load) func() time.Duration {
+				return func() time.Duration { return l.issue(b, draw(b, pair, issues)) }
+			}
+			rate(b, "create and prove over HTTP, 16 writers, 320 keys, "+engine.name, 0.7, side(ours), side(bare))
+		})
 	}
-	rate(b, what, 0.7, side(ours), side(bare))
 }
 
 func newPair(b *testing.B) credential.KeyPair {

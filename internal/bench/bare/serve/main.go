@@ -5,7 +5,7 @@
 //
 // It prints where it listens, and serves until it is killed.
 //
-// Usage: serve STORE
+// Usage: serve STORE, the path of a SQLite file or a URL of PostgreSQL
 package main
 
 import (
@@ -21,8 +21,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 )
 
@@ -33,27 +35,39 @@ func main() {
 	}
 }
 
-// server has a statement prepared once for the reads, and a connection for the writes.
+// selectKey selects what is shown of a key: its row, its current credential's, and its datasets'.
+const selectKey = `SELECT keys.id, keys.name, keys.description, labels, ip_ranges, keys.created_at, keys.created_by, activated_at, expires_at,
+	disabled_at, compromised_at, keys.last_used_at, access_key_id, generation, datasets.name
+	FROM keys
+	LEFT JOIN credentials ON credentials.key_id = keys.id AND ended_at IS NULL AND grace_until IS NULL AND proven_at IS NOT NULL
+	LEFT JOIN key_datasets ON key_datasets.key_id = keys.id LEFT JOIN datasets ON datasets.id = dataset_id
+	WHERE keys.name = $1 AND keys.deleted_at IS NULL`
+
+// server has a statement prepared once for the reads, and a pool for the writes.
 type server struct {
-	show   *sql.Stmt
-	writer *sql.DB
-	macKey []byte
+	show       *sql.Stmt
+	writers    *sql.DB
+	selectHead string
+	macKey     []byte
 }
 
-func serve(path string) error {
-	readers, err := open(path)
+func serve(store string) error {
+	s := &server{macKey: make([]byte, 32), selectHead: "SELECT seq, hash FROM audit_head WHERE id = 1"}
+	readers, err := open(store, 4)
 	if err != nil {
 		return err
 	}
-	s := &server{macKey: make([]byte, 32)}
-	if s.show, err = readers.Prepare(`SELECT id, name, description, labels, ip_ranges, created_at, created_by, activated_at, expires_at,
-		disabled_at, compromised_at, deleted_at, last_used_at FROM keys WHERE name = $1 AND deleted_at IS NULL`); err != nil {
+	if s.show, err = readers.Prepare(selectKey); err != nil {
 		return err
 	}
-	if s.writer, err = open(path); err != nil {
+	writers := 1 // SQLite has one at a time
+	if isPostgres(store) {
+		writers = 16
+		s.selectHead += " FOR UPDATE"
+	}
+	if s.writers, err = open(store, writers); err != nil {
 		return err
 	}
-	s.writer.SetMaxOpenConns(1)
 	http.HandleFunc("GET /v1/keys/{key}", answers(s.showKey))
 	http.HandleFunc("POST /v1/keys", answers(s.createKey))
 	http.HandleFunc("POST /v1/credentials/{id}/prove", answers(s.prove))
@@ -65,16 +79,21 @@ func serve(path string) error {
 	return http.Serve(listener, nil)
 }
 
-// open opens a SQLite file with the settings that keyctl has.
-func open(path string) (*sql.DB, error) {
-	dsn := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cell_size_check(1)",
-		"mmap_size(0)", "secure_delete(1)", "journal_mode(WAL)",
-	}}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
+func isPostgres(store string) bool { return strings.HasPrefix(store, "postgres://") }
+
+// open opens a store: a SQLite file with the settings that keyctl has.
+func open(store string, connections int) (*sql.DB, error) {
+	driver, dsn := "pgx", store
+	if !isPostgres(store) {
+		driver, dsn = "sqlite", (&url.URL{Scheme: "file", Path: store, RawQuery: url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {
+			"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)", "cell_size_check(1)",
+			"mmap_size(0)", "secure_delete(1)", "journal_mode(WAL)",
+		}}.Encode()}).String()
+	}
+	db, err := sql.Open(driver, dsn)
 	if err == nil {
-		db.SetMaxOpenConns(4)
-		db.SetMaxIdleConns(4)
+		db.SetMaxOpenConns(connections)
+		db.SetMaxIdleConns(connections)
 	}
 	return db, err
 }
@@ -93,25 +112,41 @@ func answers[T any](handle func(r *http.Request) (T, error)) http.HandlerFunc {
 }
 
 type key struct {
-	ID            string `json:"id"`
-	Name          string `json:"name"`
-	Description   string `json:"description"`
-	Labels        string `json:"labels"`
-	IPRanges      string `json:"ip_ranges"`
-	CreatedAt     int64  `json:"created_at"`
-	CreatedBy     string `json:"created_by"`
-	ActivatedAt   *int64 `json:"activated_at"`
-	ExpiresAt     *int64 `json:"expires_at"`
-	DisabledAt    *int64 `json:"disabled_at"`
-	CompromisedAt *int64 `json:"compromised_at"`
-	DeletedAt     *int64 `json:"deleted_at"`
-	LastUsedAt    *int64 `json:"last_used_at"`
+	ID            string   `json:"id"`
+	Name          string   `json:"name"`
+	Description   string   `json:"description"`
+	AccessKeyID   *string  `json:"access_key_id"`
+	Generation    *int64   `json:"generation"`
+	Datasets      []string `json:"datasets"`
+	Labels        string   `json:"labels"`
+	IPRanges      string   `json:"ip_ranges"`
+	CreatedAt     int64    `json:"created_at"`
+	CreatedBy     string   `json:"created_by"`
+	ActivatedAt   *int64   `json:"activated_at"`
+	ExpiresAt     *int64   `json:"expires_at"`
+	DisabledAt    *int64   `json:"disabled_at"`
+	CompromisedAt *int64   `json:"compromised_at"`
+	LastUsedAt    *int64   `json:"last_used_at"`
 }
 
 func (s *server) showKey(r *http.Request) (k key, err error) {
-	err = s.show.QueryRow(r.PathValue("key")).Scan(&k.ID, &k.Name, &k.Description, &k.Labels, &k.IPRanges, &k.CreatedAt, &k.CreatedBy,
-		&k.ActivatedAt, &k.ExpiresAt, &k.DisabledAt, &k.CompromisedAt, &k.DeletedAt, &k.LastUsedAt)
-	return k, err
+	rows, err := s.show.Query(r.PathValue("key"))
+	if err != nil {
+		return k, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var dataset *string
+		err := rows.Scan(&k.ID, &k.Name, &k.Description, &k.Labels, &k.IPRanges, &k.CreatedAt, &k.CreatedBy, &k.ActivatedAt, &k.ExpiresAt,
+			&k.DisabledAt, &k.CompromisedAt, &k.LastUsedAt, &k.AccessKeyID, &k.Generation, &dataset)
+		if err != nil {
+			return k, err
+		}
+		if dataset != nil {
+			k.Datasets = append(k.Datasets, *dataset)
+		}
+	}
+	return k, rows.Err()
 }
 
 // newKey is what `keyctl serve` takes: a key and what was drawn for it.
@@ -183,7 +218,7 @@ type record struct {
 
 // change is one transaction: the statements, the audit record, the head.
 func (s *server) change(ctx context.Context, action, object string, statements []statement) error {
-	tx, err := s.writer.BeginTx(ctx, nil)
+	tx, err := s.writers.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -195,7 +230,7 @@ func (s *server) change(ctx context.Context, action, object string, statements [
 	}
 	var seq int64
 	var prev []byte
-	if err := tx.QueryRowContext(ctx, `SELECT seq, hash FROM audit_head WHERE id = 1`).Scan(&seq, &prev); err != nil {
+	if err := tx.QueryRowContext(ctx, s.selectHead).Scan(&seq, &prev); err != nil {
 		return err
 	}
 	seq++
