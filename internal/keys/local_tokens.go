@@ -244,7 +244,8 @@ func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin)
 	var now time.Time
 	err = l.store.View(ctx, func(tx Tx) error {
 		now = Instant(l.env.Now())
-		known, err = tx.Token(id)
+		var operator Operator
+		known, operator, err = tx.Bearer(id)
 		found := err == nil
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return err
@@ -252,10 +253,8 @@ func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin)
 		if right := l.keyring.CheckMAC(l.macOr(found, known), "operator-token", []byte(id), []byte(token.Reveal())); !right || !found {
 			return notAdmitted()
 		}
-		if admitted.caller, err = tx.OperatorByID(known.OperatorID); err != nil {
-			return err
-		}
-		return admissible(known, admitted.caller, now)
+		admitted.caller = operator
+		return admissible(known, operator, now)
 	})
 	if err != nil {
 		return nil, err

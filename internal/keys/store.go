@@ -95,6 +95,8 @@ type Tx interface {
 
 	// Token finds a token by id, revoked ones included.
 	Token(id string) (Token, error)
+	// Bearer finds a token by id, as Token does, together with the operator whom it lets in.
+	Bearer(tokenID string) (Token, Operator, error)
 	// Tokens returns all tokens in the order they were made, revoked ones included.
 	Tokens() ([]Token, error)
 	PutToken(Token) error

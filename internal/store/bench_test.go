@@ -77,6 +77,20 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
+func BenchmarkKeyByName(b *testing.B) {
+	db := openStore(b, manyKeys(b, 1000))
+	update(b, db, func(tx keys.Tx) error {
+		if err := firstError([]error{tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutDataset(testDataset(1))}); err != nil {
+			return err
+		}
+		_, err := tx.Attach(testDataset(1).ID, testKey(7).ID, morning)
+		return err
+	})
+	for b.Loop() {
+		view(b, db, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.KeyByName(testKey(7).Name) })
+	}
+}
+
 func BenchmarkCredential(b *testing.B) {
 	db := openStore(b, manyKeys(b, 1000))
 	for b.Loop() {

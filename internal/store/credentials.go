@@ -1,21 +1,33 @@
 package store
 
 import (
+	"errors"
 	"time"
 
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 )
 
-const credentialColumns = `access_key_id, key_id, generation, created_at, pending_until, proven_at, grace_until, ended_at,
-	COALESCE(ended_as, ''), signing_key, challenge, fingerprint, terms, previous, last_used_at, last_used_from`
+const credentialColumns = `credentials.access_key_id, credentials.key_id, credentials.generation, credentials.created_at,
+	credentials.pending_until, credentials.proven_at, credentials.grace_until, credentials.ended_at, COALESCE(credentials.ended_as, ''),
+	credentials.signing_key, credentials.challenge, credentials.fingerprint, credentials.terms, credentials.previous,
+	credentials.last_used_at, credentials.last_used_from`
 
-func scanCredential(row scan) (keys.Credential, error) {
-	var c keys.Credential
-	err := row(&c.AccessKeyID, &c.KeyID, &c.Generation, instant{&c.CreatedAt}, instant{&c.PendingUntil},
+// credentialFields are where credentialColumns go. All may be NULL, in the row of a LEFT JOIN: then the credential has no id.
+func credentialFields(c *keys.Credential) []any {
+	return []any{
+		orZero(&c.AccessKeyID), orZero(&c.KeyID), orZero(&c.Generation), instant{&c.CreatedAt}, instant{&c.PendingUntil},
 		instant{&c.ProvenAt}, instant{&c.GraceUntil}, instant{&c.EndedAt}, &c.EndedAs,
 		&c.SigningKey, &c.Challenge, &c.Fingerprint, document{&c.Terms}, document{&c.Previous},
-		instant{&c.LastUsedAt}, &c.LastUsedFrom)
+		instant{&c.LastUsedAt}, orZero(&c.LastUsedFrom),
+	}
+}
+
+func scanCredential(row scan) (c keys.Credential, err error) {
+	err = row(credentialFields(&c)...)
+	if err == nil && c.AccessKeyID == "" {
+		err = errors.New("a credential without an id")
+	}
 	return c, err
 }
 

@@ -13,17 +13,28 @@ const datasetColumns = `datasets.id, datasets.name, datasets.description, datase
 	datasets.primary_key_id, datasets.created_at, datasets.created_by, datasets.deleted_at, datasets.first_key_id,
 	datasets.own_primary_key`
 
+// datasetFields are where datasetColumns go. All may be NULL, in the row of a LEFT JOIN: then the dataset has no id.
+func datasetFields(d *keys.Dataset) []any {
+	return []any{
+		orZero(&d.ID), orZero(&d.Name), orZero(&d.Description), orZero(&d.Type), orZero(&d.Algorithm), orZero(&d.PrimaryKeyID),
+		instant{&d.CreatedAt}, orZero(&d.CreatedBy), instant{&d.DeletedAt}, orZero(&d.FirstKeyID), orZero(&d.OwnPrimaryKey),
+	}
+}
+
 // scanDataset reads datasetColumns and whatever a query selects after them.
-func scanDataset(row scan, more ...any) (keys.Dataset, error) {
-	var d keys.Dataset
-	err := row(append([]any{
-		&d.ID, &d.Name, &d.Description, &d.Type, &d.Algorithm, &d.PrimaryKeyID, instant{&d.CreatedAt}, &d.CreatedBy,
-		instant{&d.DeletedAt}, &d.FirstKeyID, &d.OwnPrimaryKey,
-	}, more...)...)
-	if err == nil && d.Type != keys.Unstructured && d.Type != keys.Structured {
-		err = fmt.Errorf("an unknown dataset type %q", string(d.Type))
+func scanDataset(row scan, more ...any) (d keys.Dataset, err error) {
+	if err = row(append(datasetFields(&d), more...)...); err == nil {
+		err = checkDataset(d)
 	}
 	return d, err
+}
+
+// checkDataset refuses what no dataset is.
+func checkDataset(d keys.Dataset) error {
+	if d.ID == "" || d.Type != keys.Unstructured && d.Type != keys.Structured {
+		return fmt.Errorf("the dataset %q has the unknown type %q", d.ID, string(d.Type))
+	}
+	return nil
 }
 
 func datasetRow(row scan) (r keys.DatasetRecord, err error) {

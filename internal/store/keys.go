@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,31 +31,70 @@ func scanKey(row scan, more ...any) (keys.Key, error) {
 	return k, err
 }
 
-func keyRow(row scan) (keys.Key, error) { return scanKey(row) }
+func plainKey(row scan) (keys.Key, error) { return scanKey(row) }
 
 // Key implements keys.Tx.
 func (t *tx) Key(id string) (keys.KeyRecord, error) {
-	return t.keyRecord(id, `SELECT `+keyColumns+` FROM keys WHERE id = $1`)
+	return t.keyRecord(id, selectRecord+`WHERE keys.id = $1`)
 }
 
 // KeyByName implements keys.Tx.
 func (t *tx) KeyByName(name string) (keys.KeyRecord, error) {
-	return t.keyRecord(name, `SELECT `+keyColumns+` FROM keys WHERE name = $1 AND deleted_at IS NULL`)
+	return t.keyRecord(name, selectRecord+`WHERE keys.name = $1 AND keys.deleted_at IS NULL`)
 }
 
+// selectRecord selects one key together with what hangs on it. A row has one of its open credentials, of which there are three
+// at most, and one of its datasets.
+const selectRecord = `SELECT ` + keyColumns + `, ` + credentialColumns + `, ` + datasetColumns + ` FROM keys
+	LEFT JOIN credentials ON credentials.key_id = keys.id AND credentials.ended_at IS NULL
+	LEFT JOIN key_datasets ON key_datasets.key_id = keys.id LEFT JOIN datasets ON datasets.id = key_datasets.dataset_id `
+
+// keyRecord reads one key as keyRecords reads many, in a single statement: most requests ask for one.
 func (t *tx) keyRecord(ref, query string) (keys.KeyRecord, error) {
-	k, found, err := first(t, keyRow, query, ref)
-	if err != nil {
+	var rec keys.KeyRecord
+	add := func(row keyRow) error {
+		rec.Key = row.key
+		if row.credential.AccessKeyID != "" {
+			addOpen(&rec, row.credential)
+		}
+		known := func(d keys.Dataset) bool { return d.ID == row.dataset.ID }
+		if row.dataset.ID != "" && !slices.ContainsFunc(rec.Datasets, known) {
+			rec.Datasets = append(rec.Datasets, row.dataset)
+		}
+		return nil
+	}
+	t.standsAlone()
+	if err := each(t, scanKeyRow, add, query, ref); err != nil {
 		return keys.KeyRecord{}, err
 	}
-	if !found {
+	if rec.ID == "" {
 		return keys.KeyRecord{}, fault.New(fault.NotFound, "no key %q", ref)
 	}
-	records, err := t.keyRecords([]keys.Key{k})
-	if err != nil {
-		return keys.KeyRecord{}, err
+	sortDatasets(rec.Datasets)
+	return rec, nil
+}
+
+// keyRow is a row of selectRecord.
+type keyRow struct {
+	key        keys.Key
+	credential keys.Credential // without an id: none
+	dataset    keys.Dataset    // without an id: none
+}
+
+func scanKeyRow(row scan) (r keyRow, err error) {
+	r.key, err = scanKey(row, append(credentialFields(&r.credential), datasetFields(&r.dataset)...)...)
+	switch {
+	case err != nil:
+	case r.credential.AccessKeyID != "" && r.credential.KeyID != r.key.ID:
+		err = errors.New("an index and its table disagree")
+	case r.dataset.ID != "":
+		err = checkDataset(r.dataset)
 	}
-	return records[0], nil
+	return r, err
+}
+
+func sortDatasets(datasets []keys.Dataset) {
+	slices.SortFunc(datasets, func(a, b keys.Dataset) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 const selectByPrefix = `SELECT ` + keyColumns + ` FROM keys WHERE deleted_at IS NULL AND id IN (
@@ -64,7 +104,7 @@ const selectByPrefix = `SELECT ` + keyColumns + ` FROM keys WHERE deleted_at IS 
 
 // KeysByIDPrefix implements keys.Tx. Ids are letters, digits and underscores, all of them below the tilde.
 func (t *tx) KeysByIDPrefix(prefix string, limit int) ([]keys.KeyRecord, error) {
-	found, err := list(t, keyRow, selectByPrefix, prefix, prefix+"~", limit)
+	found, err := list(t, plainKey, selectByPrefix, prefix, prefix+"~", limit)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +136,7 @@ func (t *tx) keyRecords(found []keys.Key) ([]keys.KeyRecord, error) {
 		return nil, err
 	}
 	for i := range records {
-		slices.SortFunc(records[i].Datasets, func(a, b keys.Dataset) int { return cmp.Compare(a.Name, b.Name) })
+		sortDatasets(records[i].Datasets)
 	}
 	return records, nil
 }

@@ -409,6 +409,12 @@ func TestListPlans(t *testing.T) {
 		t.Errorf("keys by prefix are not searched for:\n%s", plan)
 	}
 	check(t, `SELECT `+credentialColumns+` FROM credentials WHERE key_id IN (`+idList+`) AND ended_at IS NULL`, `["a","b"]`)
+	for _, condition := range []string{"keys.id = $1", "keys.name = $1 AND keys.deleted_at IS NULL"} {
+		plan := queryPlan(t, s, selectRecord+`WHERE `+condition, "a")
+		if strings.Contains(plan, "SCAN") {
+			t.Errorf("a key by %s is not searched for:\n%s", condition, plan)
+		}
+	}
 	check(t, selectDataset+`WHERE datasets.deleted_at IS NULL AND datasets.name > $1 ORDER BY datasets.name LIMIT $2`, "", 10)
 	check(t, selectPrimaryKey+`WHERE name > $1 ORDER BY name LIMIT $2`, "", 10)
 }

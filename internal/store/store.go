@@ -102,14 +102,24 @@ func (db *DB) View(ctx context.Context, fn func(keys.Tx) error) error {
 
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
 	return db.run(ctx, db.readers, func(c *connection) (busy bool, err error) {
-		t := &tx{ctx: ctx, db: db, conn: c}
-		defer t.rollback()
-		if err := t.begin(db.statement(beginView, beginPostgresView)); err != nil {
-			return t.busy, err
+		t := &tx{ctx: ctx, db: db, conn: c, open: true}
+		if err = t.run(fn); t.again {
+			t = &tx{ctx: ctx, db: db, conn: c}
+			if err = t.begin(db.statement(beginView, beginPostgresView)); err == nil {
+				err = t.run(fn)
+			}
 		}
-		err = fn(t)
 		return t.busy, err
 	})
+}
+
+// run runs a View's function and ends its transaction, also when the function panics.
+func (t *tx) run(fn func(*tx) error) error {
+	if err := t.ctx.Err(); err != nil {
+		return t.fail(err)
+	}
+	defer t.rollback()
+	return fn(t)
 }
 
 // Update implements keys.Store. Beyond its promises: a store whose file was replaced since it was opened is unavailable, as

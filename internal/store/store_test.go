@@ -281,7 +281,7 @@ func TestViewSeesOneState(t *testing.T) {
 		s, other := open(t), open(t)
 		putKeys(t, s, testKey(1))
 		err := s.View(t.Context(), func(tx keys.Tx) error {
-			if _, err := tx.Key(testKey(1).ID); err != nil {
+			if _, err := tx.Meta(); err != nil {
 				return err
 			}
 			putKeys(t, other, testKey(2))
@@ -295,6 +295,79 @@ func TestViewSeesOneState(t *testing.T) {
 		}
 		if got := view(t, s, allKeys); len(got) != 2 {
 			t.Errorf("%d keys afterwards, want 2", len(got))
+		}
+	})
+}
+
+// A View that begins with the reading of one key does without a transaction, until it wants to know more.
+func TestViewOfOneKeySeesOneState(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s, other := open(t), open(t)
+		putKeys(t, s, testKey(1))
+		runs := 0
+		err := s.View(t.Context(), func(tx keys.Tx) error {
+			runs++
+			before, err := tx.Key(testKey(1).ID)
+			if err != nil {
+				return err
+			}
+			k := testKey(1)
+			k.Description = fmt.Sprintf("written during run %d", runs)
+			putKeys(t, other, k)
+			after, err := tx.Key(testKey(1).ID)
+			if err == nil && after.Description != before.Description {
+				t.Errorf("a view saw the description %q, and then %q", before.Description, after.Description)
+			}
+			return err
+		})
+		if err != nil || runs != 2 {
+			t.Errorf("View = %v after %d runs, want success after 2", err, runs)
+		}
+		runs = 0
+		err = s.View(t.Context(), func(tx keys.Tx) error {
+			runs++
+			_, err := tx.Key(testKey(1).ID)
+			return err
+		})
+		if err != nil || runs != 1 {
+			t.Errorf("View of one key = %v after %d runs, want success after 1", err, runs)
+		}
+	})
+}
+
+// TestKeyRecord reads a key with all that can hang on one: by name and by id it is what a list has.
+func TestKeyRecord(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		k := testKey(1)
+		current, rolled, pending := testCredential(k.ID, 2), testCredential(k.ID, 1), testCredential(k.ID, 3)
+		current.ProvenAt, rolled.ProvenAt, rolled.GraceUntil = morning, morning, morning.Add(time.Hour)
+		ended := testCredential(k.ID, 0)
+		ended.ProvenAt, ended.EndedAt, ended.EndedAs = morning, morning, keys.EndRetired
+		structured := testDataset(2)
+		structured.Type, structured.Algorithm = keys.Structured, "FF1"
+		update(t, s, func(tx keys.Tx) error {
+			err := firstError([]error{
+				tx.PutKey(k), tx.PutKey(testKey(2)), tx.PutCredential(ended), tx.PutCredential(rolled), tx.PutCredential(current),
+				tx.PutCredential(pending), tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutDataset(structured), tx.PutDataset(testDataset(1)),
+			})
+			for _, id := range []string{structured.ID, testDataset(1).ID} {
+				if err == nil {
+					_, err = tx.Attach(id, k.ID, morning)
+				}
+			}
+			return err
+		})
+		listed := view(t, s, allKeys)
+		for i, n := range []int{1, 2} {
+			byName := view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.KeyByName(testKey(n).Name) })
+			byID := view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.Key(testKey(n).ID) })
+			diff(t, "a key by its name", byName, listed[i])
+			diff(t, "a key by its id", byID, listed[i])
+		}
+		r := listed[0]
+		if r.Current == nil || r.Grace == nil || r.Pending == nil || len(r.Datasets) != 2 || listed[1].Current != nil || listed[1].Datasets != nil {
+			t.Errorf("the keys are %+v", listed)
 		}
 	})
 }

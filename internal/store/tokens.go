@@ -8,27 +8,54 @@ import (
 	"keyctl/internal/keys"
 )
 
-const selectToken = `SELECT id, operator_id, description, mac, datasets, created_at, created_by, expires_at, revoked_at,
-	last_used_at, last_used_from FROM tokens `
+const tokenColumns = `tokens.id, tokens.operator_id, tokens.description, tokens.mac, tokens.datasets, tokens.created_at,
+	tokens.created_by, tokens.expires_at, tokens.revoked_at, tokens.last_used_at, tokens.last_used_from`
+
+func tokenFields(k *keys.Token) []any {
+	return []any{
+		&k.ID, &k.OperatorID, &k.Description, &k.MAC, document{&k.Datasets}, instant{&k.CreatedAt}, &k.CreatedBy,
+		instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt}, &k.LastUsedFrom,
+	}
+}
 
 func tokenRow(row scan) (k keys.Token, err error) {
-	err = row(&k.ID, &k.OperatorID, &k.Description, &k.MAC, document{&k.Datasets}, instant{&k.CreatedAt}, &k.CreatedBy,
-		instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt}, &k.LastUsedFrom)
+	err = row(tokenFields(&k)...)
 	return k, err
 }
 
 // Token implements keys.Tx.
 func (t *tx) Token(id string) (keys.Token, error) {
-	k, found, err := first(t, tokenRow, selectToken+`WHERE id = $1`, id)
+	k, found, err := first(t, tokenRow, `SELECT `+tokenColumns+` FROM tokens WHERE id = $1`, id)
 	if err == nil && !found {
-		err = fault.New(fault.NotFound, "no token %q", id)
+		err = noToken(id)
 	}
 	return k, err
 }
 
+// Bearer implements keys.Tx.
+func (t *tx) Bearer(tokenID string) (keys.Token, keys.Operator, error) {
+	type bearer struct {
+		token    keys.Token
+		operator keys.Operator
+	}
+	read := func(row scan) (b bearer, err error) {
+		b.operator, err = scanOperator(row, tokenFields(&b.token)...)
+		return b, err
+	}
+	t.standsAlone()
+	b, found, err := first(t, read, `SELECT `+operatorColumns+`, `+tokenColumns+` FROM tokens
+		JOIN operators ON operators.id = tokens.operator_id WHERE tokens.id = $1`, tokenID)
+	if err == nil && !found {
+		err = noToken(tokenID)
+	}
+	return b.token, b.operator, err
+}
+
+func noToken(id string) *fault.Error { return fault.New(fault.NotFound, "no token %q", id) }
+
 // Tokens implements keys.Tx.
 func (t *tx) Tokens() ([]keys.Token, error) {
-	return list(t, tokenRow, selectToken+`ORDER BY seq`)
+	return list(t, tokenRow, `SELECT `+tokenColumns+` FROM tokens ORDER BY seq`)
 }
 
 // PutToken implements keys.Tx.

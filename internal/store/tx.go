@@ -23,6 +23,10 @@ type tx struct {
 	stoppable bool
 
 	open  bool
+	begun bool  // BEGIN was executed
+	alone bool  // the next statement may be the only one: it runs without BEGIN
+	spent bool  // and did
+	again bool  // another one followed: the whole transaction is to run again, from BEGIN
 	busy  bool  // a statement met another process's lock: the whole transaction is to run again
 	err   error // the first error after which this transaction must not be committed
 	wiped bool  // secrets were removed
@@ -38,8 +42,31 @@ func (t *tx) begin(statement string) error {
 	if err := t.conn.exec(ctx, statement); err != nil {
 		return t.fail(err)
 	}
-	t.open = true
+	t.open, t.begun = true, true
 	return nil
+}
+
+// standsAlone says that the next statement tells all that many a View wants to know. One statement sees one consistent state
+// without a transaction around it, which saves PostgreSQL two round trips of three. When another statement follows after all, the
+// View runs again in a transaction.
+func (t *tx) standsAlone() { t.alone = !t.begun && !t.spent }
+
+// errAgain ends a View that runs again; its caller never sees it.
+var errAgain = errors.New("a statement that was to stand alone is followed by another one")
+
+// beginLate is begin in a View, which waits for the first statement.
+func (t *tx) beginLate() error {
+	switch {
+	case t.begun:
+		return nil
+	case t.spent:
+		t.again = true
+		return errAgain
+	case t.alone:
+		t.alone, t.spent = false, true
+		return nil
+	}
+	return t.begin(t.db.statement(beginView, beginPostgresView))
 }
 
 // rollback ends the transaction if it is still open. A connection that cannot even do that is not used again.
@@ -48,7 +75,7 @@ func (t *tx) rollback() {
 		return
 	}
 	t.open = false
-	if t.conn.broken {
+	if t.conn.broken || !t.begun {
 		return
 	}
 	ctx, cancel := t.statementContext(context.WithoutCancel(t.ctx))
@@ -126,6 +153,9 @@ func (t *tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 		return nil, fault.New(fault.Internal, "a transaction was used after its end")
 	case t.ctx.Err() != nil:
 		return nil, t.fail(t.ctx.Err())
+	}
+	if err := t.beginLate(); err != nil {
+		return nil, err
 	}
 	s, err := t.conn.statement(ctx, query)
 	if err != nil {
@@ -308,6 +338,19 @@ func (i instant) Scan(value any) error {
 		return nil
 	}
 	return fmt.Errorf("a time stored as %T", value)
+}
+
+// nullable reads NULL as the zero value. It is for columns that are never NULL, but for a LEFT JOIN that finds no row.
+type nullable[T any] struct{ into *T }
+
+func orZero[T any](into *T) nullable[T] { return nullable[T]{into} }
+
+// Scan implements sql.Scanner.
+func (n nullable[T]) Scan(value any) error {
+	var v sql.Null[T]
+	err := v.Scan(value)
+	*n.into = v.V
+	return err
 }
 
 // document reads a value stored as JSON; NULL leaves it alone.
