@@ -13,6 +13,7 @@ import (
 	"keyctl/internal/httpapi"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/process"
 	"keyctl/internal/server"
 )
 
@@ -86,6 +87,7 @@ func (a *app) serve(ctx context.Context) error {
 	if screen, err := a.terminal(); err == nil && screen.CanPrompt() {
 		a.hint("`keyctl tokens create` makes a token here, and `keyctl login %s` takes it; Ctrl-C stops the server", scheme+s.Address())
 	}
+	process.CollectLater()
 	log.Info("serving", "address", scheme+s.Address(), "version", thisBuild().Version)
 	flushed := make(chan struct{})
 	go func() {

@@ -1,6 +1,6 @@
 // Package process sets up the operating system process that keyctl runs in: what it leaves behind when it crashes, with
-// which modes it creates files, what happens when its output is gone, what its children inherit, and how it makes way for
-// another program.
+// which modes it creates files, what happens when its output is gone, what its children inherit, when its memory is collected,
+// and how it makes way for another program.
 //
 // Everything here is state of the whole process, so only main and cmd call it. The package handles no requests to stop
 // (those are contexts), and the only program it starts beside itself is keyctl again, detached.
@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 )
@@ -52,4 +53,16 @@ func envKey(name string) string {
 		return strings.ToUpper(name)
 	}
 	return name
+}
+
+// collectAfter is how far a server lets its memory grow before it is collected, in percent of what is in use.
+const collectAfter = 400
+
+// CollectLater has unused memory collected less often, unless GOGC says how often. A server has a few megabytes in use and
+// makes garbage at every request: with Go's setting it would collect a hundred times a second.
+func CollectLater() {
+	const gosOwn = 100
+	if before := debug.SetGCPercent(collectAfter); before != gosOwn {
+		debug.SetGCPercent(before)
+	}
 }
