@@ -120,7 +120,7 @@ type Tx interface {
 
 	// AuditHead answers not_found before the first record.
 	AuditHead() (audit.Head, error)
-	// AppendAudit stores the record and the head that follows from it.
+	// AppendAudit stores the record and the head that follows from it. It may be Update that returns what it failed with.
 	AppendAudit(audit.Record, audit.Head) error
 	// AuditRecords reads up to limit records after a sequence number, oldest first, as stored.
 	AuditRecords(after int64, limit int) ([]audit.Record, error)

@@ -7,18 +7,25 @@ import (
 	"keyctl/internal/fault"
 )
 
+const selectHead = `SELECT seq, hash, mac FROM audit_head WHERE id = 1`
+
+func headRow(row scan) (h audit.Head, err error) {
+	var hash []byte
+	if err := row(&h.Seq, &hash, &h.MAC); err != nil {
+		return h, err
+	}
+	if copy(h.Hash[:], hash) != len(hash) || len(hash) != len(h.Hash) {
+		return h, fmt.Errorf("the hash of the audit head has %d bytes", len(hash))
+	}
+	return h, nil
+}
+
 // AuditHead implements keys.Tx.
 func (t *tx) AuditHead() (audit.Head, error) {
-	h, found, err := first(t, func(row scan) (h audit.Head, err error) {
-		var hash []byte
-		if err := row(&h.Seq, &hash, &h.MAC); err != nil {
-			return h, err
-		}
-		if copy(h.Hash[:], hash) != len(hash) || len(hash) != len(h.Hash) {
-			return h, fmt.Errorf("the hash of the audit head has %d bytes", len(hash))
-		}
-		return h, nil
-	}, `SELECT seq, hash, mac FROM audit_head WHERE id = 1`)
+	if t.head != nil {
+		return *t.head, nil
+	}
+	h, found, err := first(t, headRow, selectHead)
 	if err == nil && !found {
 		err = fault.New(fault.NotFound, "the audit log of the store %q is empty", t.db.path)
 	}
@@ -28,19 +35,23 @@ func (t *tx) AuditHead() (audit.Head, error) {
 // AppendAudit implements keys.Tx. A record of that number that is there already contradicts the head it was made from:
 // store_damaged.
 func (t *tx) AppendAudit(r audit.Record, head audit.Head) error {
-	_, err := t.exec(`INSERT INTO audit_log (seq, body, mac) VALUES ($1, $2, $3)`, r.Seq, r.Body, r.MAC)
-	if isTaken(err) {
-		return fault.New(fault.StoreDamaged, "the audit log of the store %q has a record %d beyond its head", t.db.path, r.Seq).
-			WithHint("run `keyctl audit verify`").WithCause(err)
-	}
-	if err != nil {
+	taken := func(err error) error {
+		if isTaken(err) {
+			return fault.New(fault.StoreDamaged, "the audit log of the store %q has a record %d beyond its head", t.db.path, r.Seq).
+				WithHint("run `keyctl audit verify`").WithCause(err)
+		}
 		return err
 	}
-	_, err = t.exec(`INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)
+	if err := t.later(taken, `INSERT INTO audit_log (seq, body, mac) VALUES ($1, $2, $3)`, r.Seq, r.Body, r.MAC); err != nil {
+		return err
+	}
+	t.head = &head
+	return t.later(unchanged, `INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)
 		ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, mac = excluded.mac`,
 		head.Seq, head.Hash[:], head.MAC)
-	return err
 }
+
+func unchanged(err error) error { return err }
 
 // AuditRecords implements keys.Tx.
 func (t *tx) AuditRecords(after int64, limit int) ([]audit.Record, error) {

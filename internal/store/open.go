@@ -147,6 +147,8 @@ func (db *DB) readVersion(ctx context.Context) error {
 	})
 }
 
+const selectVersion = `SELECT max(version_id) FROM goose_db_version`
+
 // schemaVersion reads the number of the newest migration that was applied. A store has one: store_damaged.
 func (t *tx) schemaVersion() (int64, error) {
 	version, _, err := first(t, func(row scan) (int64, error) {
@@ -156,7 +158,7 @@ func (t *tx) schemaVersion() (int64, error) {
 			err = errors.New("no migration was ever applied")
 		}
 		return v.V, err
-	}, `SELECT max(version_id) FROM goose_db_version`)
+	}, selectVersion)
 	return version, err
 }
 

@@ -32,10 +32,11 @@ const (
 	idArray = `SELECT value FROM json_array_elements_text($1::json) AS listed (value)`
 
 	// lockWriters makes a transaction the only writer (R31): every Update begins with it, so that whatever it reads after is
-	// the newest there is, and stays so. It also tells the version, for one round trip less.
-	lockWriters = `SELECT (SELECT max(version_id) FROM goose_db_version) FROM writers WHERE id = 1 FOR UPDATE`
+	// the newest there is, and stays so.
+	lockWriters = `SELECT id FROM writers WHERE id = 1 FOR UPDATE`
 
 	postgresReaders = 8
+	postgresWriters = 3 // of which one writes, while the others wait in the server for the lock, and not for this program
 	connectTimeout  = 5 * time.Second
 	// answerTimeout bounds one statement: a server that does not answer for so long is taken for lost.
 	answerTimeout = 15 * time.Second
@@ -130,7 +131,7 @@ func newPostgres(address string, opts Options) (*DB, error) {
 	engine := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(checkDurability))
 	engine.SetMaxIdleConns(-1) // pool keeps the idle ones
 	db.readers = newPool(db.path, forReading, postgresReaders)
-	db.writer = newPool(db.path, forWriting, 1)
+	db.writer = newPool(db.path, forWriting, postgresWriters)
 	db.readers.engine, db.writer.engine, db.engine = engine, engine, engine
 	return db, nil
 }
@@ -183,6 +184,60 @@ func checkDurability(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	return nil
+}
+
+// beginPostgres begins a transaction that is the only writer, and reads what every change wants to know, in one round trip. Each
+// of the statements sees what was committed before it ran, so the ones behind the lock see the last writer's work.
+func (t *tx) beginPostgres() error {
+	if err := t.ctx.Err(); err != nil {
+		return t.fail(err)
+	}
+	var version int64
+	batch := &pgx.Batch{}
+	batch.Queue(beginPostgresUpdate)
+	batch.Queue(lockWriters)
+	batch.Queue(selectVersion).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
+	batch.Queue(selectHead).QueryRow(func(row pgx.Row) error {
+		head, err := headRow(row.Scan)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil
+		case err != nil:
+			return storeDamaged(t.db.path).WithCause(err)
+		}
+		t.head = &head
+		return nil
+	})
+	t.open, t.begun = true, true // and to be rolled back, however much of this is done
+	if err := t.sendBatch(t.ctx, batch); err != nil {
+		return t.fail(err)
+	}
+	return t.checkVersion(version)
+}
+
+// send sends what is pending, and what comes after it, in one round trip.
+func (t *tx) send(ctx context.Context, after ...pending) error {
+	batch := &pgx.Batch{}
+	for _, p := range append(t.pending, after...) {
+		batch.Queue(p.query, p.args...).Fn = func(results pgx.BatchResults) error {
+			_, err := results.Exec()
+			if err != nil && p.explain != nil && !t.db.isLost(err) {
+				err = p.explain(explain(t.db.path, err))
+			}
+			return err
+		}
+	}
+	t.pending = nil
+	return t.sendBatch(ctx, batch)
+}
+
+// sendBatch sends statements in one round trip. The server leaves out those that follow one that failed.
+func (t *tx) sendBatch(ctx context.Context, batch *pgx.Batch) error {
+	ctx, cancel := t.statementContext(ctx)
+	defer cancel()
+	return t.conn.raw.Raw(func(driver any) error {
+		return driver.(*stdlib.Conn).Conn().SendBatch(ctx, batch).Close()
+	})
 }
 
 // checkTables tells a database without a store from one that cannot be reached.

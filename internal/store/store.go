@@ -134,10 +134,7 @@ func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
 		}
 		t := &tx{ctx: ctx, db: db, conn: c, writes: true}
 		defer t.rollback()
-		if err := t.begin(db.statement(beginUpdate, beginPostgresUpdate)); err != nil {
-			return t.busy, err
-		}
-		if err := t.checkGround(); err != nil {
+		if err := t.beginWriting(); err != nil {
 			return t.busy, err
 		}
 		if err := fn(t); err != nil {
@@ -202,16 +199,20 @@ func retry(ctx context.Context, path string, wait time.Duration, attempt func(li
 	}
 }
 
+// beginWriting begins a transaction that is the only writer (R31).
+func (t *tx) beginWriting() error {
+	if t.db.postgres {
+		return t.beginPostgres()
+	}
+	if err := t.begin(beginUpdate); err != nil {
+		return err
+	}
+	return t.checkGround()
+}
+
 // checkGround makes sure, under the write lock, that what is about to be written to is still the store: a restore may have
 // put another file in its place, and a newer keyctl may have upgraded it.
 func (t *tx) checkGround() error {
-	if t.db.postgres {
-		version, _, err := first(t, integer, lockWriters)
-		if err != nil {
-			return err
-		}
-		return t.checkVersion(version)
-	}
 	info, err := os.Stat(t.db.path)
 	if err != nil || !os.SameFile(info, t.db.file.info) {
 		return fault.New(fault.Unavailable, "the store %q was replaced while it was open", t.db.path).

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"keyctl/internal/audit"
 	"keyctl/internal/fault"
 )
 
@@ -30,6 +31,9 @@ type tx struct {
 	busy  bool  // a statement met another process's lock: the whole transaction is to run again
 	err   error // the first error after which this transaction must not be committed
 	wiped bool  // secrets were removed
+
+	head    *audit.Head // of the audit log, where it is known
+	pending []pending   // for PostgreSQL
 }
 
 // begin opens the transaction.
@@ -69,6 +73,24 @@ func (t *tx) beginLate() error {
 	return t.begin(t.db.statement(beginView, beginPostgresView))
 }
 
+// pending is a statement that PostgreSQL gets with the next one, or with COMMIT.
+type pending struct {
+	query   string
+	args    []any
+	explain func(error) error // says what its failure means
+}
+
+// later is exec for a statement that nothing depends on but the commit: PostgreSQL gets it with what comes next, which saves a
+// round trip. Update returns its error where later does not.
+func (t *tx) later(explain func(error) error, query string, args ...any) error {
+	if t.db.postgres && t.writes && t.open {
+		t.pending = append(t.pending, pending{query, args, explain})
+		return nil
+	}
+	_, err := t.exec(query, args...)
+	return explain(err)
+}
+
 // rollback ends the transaction if it is still open. A connection that cannot even do that is not used again.
 func (t *tx) rollback() {
 	if !t.open {
@@ -98,9 +120,12 @@ func (t *tx) commit() error {
 	if t.wiped {
 		t.db.wiped.Store(true)
 	}
-	ctx, cancel := t.statementContext(context.WithoutCancel(t.ctx))
-	defer cancel()
-	err := t.conn.exec(ctx, "COMMIT")
+	var err error
+	if ctx := context.WithoutCancel(t.ctx); t.db.postgres {
+		err = t.send(ctx, pending{query: "COMMIT"})
+	} else {
+		err = t.conn.exec(ctx, "COMMIT")
+	}
 	if err == nil {
 		t.open = false
 		return nil
@@ -156,6 +181,11 @@ func (t *tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	}
 	if err := t.beginLate(); err != nil {
 		return nil, err
+	}
+	if len(t.pending) > 0 {
+		if err := t.send(t.ctx); err != nil {
+			return nil, t.fail(err)
+		}
 	}
 	s, err := t.conn.statement(ctx, query)
 	if err != nil {
