@@ -27,15 +27,20 @@ func (l *Local) Pending(ctx context.Context, accessKeyID string) (Pending, error
 }
 
 func findCredential(tx Tx, accessKeyID string) (Credential, KeyRecord, error) {
-	cred, err := tx.Credential(accessKeyID)
+	rec, err := tx.KeyOf(accessKeyID)
 	if fault.Is(err, fault.NotFound) {
-		return cred, KeyRecord{}, fault.New(fault.NotFound, "no credential %s", accessKeyID).
+		return Credential{}, rec, fault.New(fault.NotFound, "no credential %s", accessKeyID).
 			WithHint("it was never committed to this store, or it belongs to another one")
 	}
 	if err != nil {
-		return cred, KeyRecord{}, err
+		return Credential{}, rec, err
 	}
-	rec, err := tx.Key(cred.KeyID)
+	for _, open := range []*Credential{rec.Pending, rec.Current, rec.Grace} {
+		if open != nil && open.AccessKeyID == accessKeyID {
+			return *open, rec, nil
+		}
+	}
+	cred, err := tx.Credential(accessKeyID)
 	return cred, rec, err
 }
 
@@ -91,44 +96,45 @@ func (l *Local) Prove(ctx context.Context, accessKeyID string, proof []byte) (Pr
 			return fault.New(fault.Unauthenticated, "the proof of possession of %s is wrong", accessKeyID)
 		}
 		if cred.ProvenAt.IsZero() {
-			if err := c.putInForce(rec, &cred); err != nil {
+			if err := c.putInForce(&rec, &cred); err != nil {
 				return err
 			}
 		}
-		rec, err = c.Key(rec.ID)
 		proven = Proven{Key: rec.View(c.now), Previous: cred.Previous}
-		return err
+		return nil
 	})
 	return proven, err
 }
 
 // putInForce makes a proven credential the current one. For a roll it begins the old credential's grace; the order of the
 // writes keeps each of current and grace single.
-func (c *change) putInForce(rec KeyRecord, cred *Credential) error {
+func (c *change) putInForce(rec *KeyRecord, cred *Credential) error {
 	cred.ProvenAt = c.now
 	if cred.Terms == nil {
-		rec.ActivatedAt = c.now
+		rec.ActivatedAt, rec.Pending, rec.Current = c.now, nil, cred
 		c.note("keys.activate", keyObject(rec.Key), "access_key_id", cred.AccessKeyID)
 		if err := c.PutKey(rec.Key); err != nil {
 			return err
 		}
-		if err := c.settleDatasets(rec); err != nil {
+		if err := c.settleDatasets(*rec); err != nil {
 			return err
 		}
 		return c.PutCredential(*cred)
 	}
-	if err := requireCurrent(rec); err != nil {
+	if err := requireCurrent(*rec); err != nil {
 		return err
 	}
-	if err := c.finishEarlier(rec, *cred.Terms); err != nil {
+	if err := c.finishEarlier(*rec, *cred.Terms); err != nil {
 		return err
 	}
 	old := *rec.Current
 	until, clamped := cred.Terms.Grace.end(c.now, rec.ExpiresAt)
 	cred.Previous = &credential.Previous{AccessKeyID: old.AccessKeyID, Until: until, Clamped: clamped}
 	old.GraceUntil = until
+	rec.Pending, rec.Current, rec.Grace = nil, cred, &old
 	if reached(until, c.now) {
 		old.EndedAt, old.EndedAs = until, EndRetired
+		rec.Grace = nil
 	}
 	if err := c.PutCredential(old); err != nil {
 		return err

@@ -39,6 +39,14 @@ func (t ownedTx) Key(id string) (KeyRecord, error) { return t.own(t.Tx.Key(id))(
 
 func (t ownedTx) KeyByName(name string) (KeyRecord, error) { return t.own(t.Tx.KeyByName(name))(name) }
 
+func (t ownedTx) KeyOf(accessKeyID string) (KeyRecord, error) {
+	rec, err := t.Tx.KeyOf(accessKeyID)
+	if err == nil && !t.owns(rec.Key) {
+		return KeyRecord{}, fault.New(fault.NotFound, "no credential %q", accessKeyID)
+	}
+	return rec, err
+}
+
 // KeysByIDPrefix leaves out what is not the operator's before it counts: an ambiguity with somebody else's key would show it.
 func (t ownedTx) KeysByIDPrefix(prefix string, limit int) ([]KeyRecord, error) {
 	records, err := t.Tx.KeysByIDPrefix(prefix, MaxPage)

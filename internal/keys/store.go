@@ -37,6 +37,8 @@ type Tx interface {
 	Key(id string) (KeyRecord, error)
 	// KeyByName finds a key by its exact name, tombstones excluded.
 	KeyByName(name string) (KeyRecord, error)
+	// KeyOf finds the key of a credential by access key id, tombstones and credentials that have ended included.
+	KeyOf(accessKeyID string) (KeyRecord, error)
 	// KeysByIDPrefix finds up to limit keys whose id, or the access key id of one of whose open credentials, begins with
 	// prefix, tombstones excluded, ordered by id.
 	KeysByIDPrefix(prefix string, limit int) ([]KeyRecord, error)

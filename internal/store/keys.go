@@ -43,6 +43,15 @@ func (t *tx) KeyByName(name string) (keys.KeyRecord, error) {
 	return t.keyRecord(name, selectRecord+`WHERE keys.name = $1 AND keys.deleted_at IS NULL`)
 }
 
+// KeyOf implements keys.Tx.
+func (t *tx) KeyOf(accessKeyID string) (keys.KeyRecord, error) {
+	rec, err := t.keyRecord(accessKeyID, selectRecord+`WHERE keys.id = (SELECT key_id FROM credentials WHERE access_key_id = $1)`)
+	if fault.Is(err, fault.NotFound) {
+		err = noCredential(accessKeyID)
+	}
+	return rec, err
+}
+
 // selectRecord selects one key together with what hangs on it. A row has one of its open credentials, of which there are three
 // at most, and one of its datasets.
 const selectRecord = `SELECT ` + keyColumns + `, ` + credentialColumns + `, ` + datasetColumns + ` FROM keys

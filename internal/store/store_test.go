@@ -365,6 +365,10 @@ func TestKeyRecord(t *testing.T) {
 			diff(t, "a key by its name", byName, listed[i])
 			diff(t, "a key by its id", byID, listed[i])
 		}
+		for _, c := range []keys.Credential{current, rolled, pending, ended} {
+			diff(t, "the key of a credential", view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.KeyOf(c.AccessKeyID) }), listed[0])
+		}
+		wantCode(t, s, "KeyOf a credential that is not there", fault.NotFound, func(tx keys.Tx) error { _, err := tx.KeyOf("KC"); return err })
 		r := listed[0]
 		if r.Current == nil || r.Grace == nil || r.Pending == nil || len(r.Datasets) != 2 || listed[1].Current != nil || listed[1].Datasets != nil {
 			t.Errorf("the keys are %+v", listed)

@@ -160,13 +160,14 @@ func (w *world) create(t testing.TB, name string, changes ...func(*keys.NewKey))
 	return d, p
 }
 
-// prove proves a pending credential.
+// prove proves a pending credential, which is answered with the key as it is then.
 func (w *world) prove(t testing.TB, d Drawn, p keys.Pending) keys.Proven {
 	t.Helper()
 	proven, err := w.Prove(t.Context(), d.AccessKeyID, d.Proof(p))
 	if err != nil {
 		t.Fatalf("Prove(%q) = %v", p.Name, err)
 	}
+	Diff(t, "the key that Prove answers with", proven.Key, w.key(t, p.KeyID))
 	return proven
 }
 
