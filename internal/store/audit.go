@@ -46,12 +46,10 @@ func (t *tx) AppendAudit(r audit.Record, head audit.Head) error {
 		return err
 	}
 	t.head = &head
-	return t.later(unchanged, `INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)
+	return t.later(plainly, `INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)
 		ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, mac = excluded.mac`,
 		head.Seq, head.Hash[:], head.MAC)
 }
-
-func unchanged(err error) error { return err }
 
 // AuditRecords implements keys.Tx.
 func (t *tx) AuditRecords(after int64, limit int) ([]audit.Record, error) {

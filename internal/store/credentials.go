@@ -62,28 +62,31 @@ func (t *tx) PutCredential(c keys.Credential) error {
 			return err
 		}
 	}
-	stored, err := t.exec(`INSERT INTO credentials (access_key_id, key_id, generation, created_at, pending_until, proven_at,
+	refused := func(err error) error {
+		switch {
+		case isTaken(err):
+			return fault.New(fault.Exists, "the key of credential %q has another one in the same state", c.AccessKeyID).WithCause(err)
+		case isDangling(err):
+			return fault.New(fault.NotFound, "no key %q", c.KeyID).WithCause(err)
+		case isMissing(err):
+			return fault.New(fault.IDConflict, "the access key id %q belongs to another key", c.AccessKeyID).WithCause(err)
+		}
+		return err
+	}
+	// A credential of another key is left without one, which the table refuses.
+	return t.later(refused, `INSERT INTO credentials (access_key_id, key_id, generation, created_at, pending_until, proven_at,
 			grace_until, ended_at, ended_as, signing_key, challenge, fingerprint, terms, previous, last_used_at, last_used_from)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-		ON CONFLICT (access_key_id) DO UPDATE SET generation = excluded.generation, created_at = excluded.created_at,
+		ON CONFLICT (access_key_id) DO UPDATE SET
+			key_id = CASE WHEN credentials.key_id = excluded.key_id THEN excluded.key_id END, generation = excluded.generation, created_at = excluded.created_at,
 			pending_until = excluded.pending_until, proven_at = excluded.proven_at, grace_until = excluded.grace_until,
 			ended_at = excluded.ended_at, ended_as = excluded.ended_as, signing_key = excluded.signing_key,
 			challenge = excluded.challenge, fingerprint = excluded.fingerprint, terms = excluded.terms,
-			previous = excluded.previous, last_used_at = excluded.last_used_at, last_used_from = excluded.last_used_from
-			WHERE credentials.key_id = excluded.key_id`,
+			previous = excluded.previous, last_used_at = excluded.last_used_at, last_used_from = excluded.last_used_from`,
 		c.AccessKeyID, c.KeyID, c.Generation, micros(c.CreatedAt), micros(c.PendingUntil), optionalMicros(c.ProvenAt),
 		optionalMicros(c.GraceUntil), optionalMicros(c.EndedAt), optionalText(string(c.EndedAs)),
 		optionalBytes(c.SigningKey), optionalBytes(c.Challenge), optionalBytes(c.Fingerprint), terms, previous,
 		optionalMicros(c.LastUsedAt), c.LastUsedFrom)
-	switch {
-	case isTaken(err):
-		return fault.New(fault.Exists, "the key of credential %q has another one in the same state", c.AccessKeyID).WithCause(err)
-	case isDangling(err):
-		return fault.New(fault.NotFound, "no key %q", c.KeyID).WithCause(err)
-	case err == nil && stored == 0:
-		return fault.New(fault.IDConflict, "the access key id %q belongs to another key", c.AccessKeyID)
-	}
-	return err
 }
 
 // noteWipe remembers that a stored signing key is about to go.
@@ -108,13 +111,15 @@ func (t *tx) Material(accessKeyID string) (keys.Material, error) {
 
 // PutMaterial implements keys.Tx. not_found: there is no such credential.
 func (t *tx) PutMaterial(accessKeyID string, m keys.Material) error {
-	_, err := t.exec(`INSERT INTO credential_material (access_key_id, public_key, private_key_pem) VALUES ($1, $2, $3)
+	refused := func(err error) error {
+		if isDangling(err) {
+			return noCredential(accessKeyID).WithCause(err)
+		}
+		return err
+	}
+	return t.later(refused, `INSERT INTO credential_material (access_key_id, public_key, private_key_pem) VALUES ($1, $2, $3)
 		ON CONFLICT (access_key_id) DO UPDATE SET public_key = excluded.public_key, private_key_pem = excluded.private_key_pem`,
 		accessKeyID, m.PublicKey, m.PrivateKeyPEM)
-	if isDangling(err) {
-		return noCredential(accessKeyID).WithCause(err)
-	}
-	return err
 }
 
 // WipeCredential implements keys.Tx. not_found: there is no such credential.

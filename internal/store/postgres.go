@@ -221,10 +221,10 @@ func (t *tx) send(ctx context.Context, after ...pending) error {
 	for _, p := range append(t.pending, after...) {
 		batch.Queue(p.query, p.args...).Fn = func(results pgx.BatchResults) error {
 			_, err := results.Exec()
-			if err != nil && p.explain != nil && !t.db.isLost(err) {
-				err = p.explain(explain(t.db.path, err))
+			if err == nil || t.db.isLost(err) {
+				return err
 			}
-			return err
+			return p.refused(explain(t.db.path, err))
 		}
 	}
 	t.pending = nil
@@ -283,6 +283,7 @@ func postgresCode(err error) string {
 const (
 	pgUniqueViolation     = "23505"
 	pgForeignKeyViolation = "23503"
+	pgNotNullViolation    = "23502"
 	pgSerialization       = "40001"
 	pgDeadlock            = "40P01"
 	pgLockNotAvailable    = "55P03"
@@ -331,6 +332,8 @@ func explainPostgres(path string, err error) *fault.Error {
 		return &fault.Error{Code: fault.Exists, Message: errTaken.Error()}
 	case c == pgForeignKeyViolation:
 		return &fault.Error{Code: fault.Internal, Message: errDangling.Error()}
+	case c == pgNotNullViolation:
+		return &fault.Error{Code: fault.Internal, Message: errMissing.Error()}
 	case isPostgresBusy(err):
 		return storeBusy(path)
 	case c == pgDiskFull:

@@ -295,6 +295,7 @@ func (p *pool) close() error {
 var (
 	errTaken    = errors.New("a unique name or id is taken")
 	errDangling = errors.New("something refers to a row that is not there")
+	errMissing  = errors.New("a value that has to be there is missing")
 )
 
 // code returns the driver's extended result code, 0 for other errors.
@@ -375,6 +376,8 @@ func explainExtended(path string, code int) *fault.Error {
 		return &fault.Error{Code: fault.Exists, Message: errTaken.Error()}
 	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
 		return &fault.Error{Code: fault.Internal, Message: errDangling.Error()}
+	case sqlite3.SQLITE_CONSTRAINT_NOTNULL:
+		return &fault.Error{Code: fault.Internal, Message: errMissing.Error()}
 	case sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA,
 		sqlite3.SQLITE_CONSTRAINT_DATATYPE: // the schema was damaged: what is stored here has the right types
 		return storeDamaged(path)
@@ -384,7 +387,7 @@ func explainExtended(path string, code int) *fault.Error {
 	return nil
 }
 
-// isTaken and isDangling recognise the two refusals in what explain returned.
+// isTaken, isDangling and isMissing recognise the refusals of constraints in what explain returned.
 func isTaken(err error) bool {
 	e := fault.From(err)
 	return e != nil && e.Code == fault.Exists && (isConstraint(e.Cause) || postgresCode(e.Cause) == pgUniqueViolation)
@@ -393,6 +396,11 @@ func isTaken(err error) bool {
 func isDangling(err error) bool {
 	e := fault.From(err)
 	return e != nil && (code(e.Cause) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY || postgresCode(e.Cause) == pgForeignKeyViolation)
+}
+
+func isMissing(err error) bool {
+	e := fault.From(err)
+	return e != nil && (code(e.Cause) == sqlite3.SQLITE_CONSTRAINT_NOTNULL || postgresCode(e.Cause) == pgNotNullViolation)
 }
 
 func storeBusy(path string) *fault.Error {

@@ -77,19 +77,24 @@ func (t *tx) beginLate() error {
 type pending struct {
 	query   string
 	args    []any
-	explain func(error) error // says what its failure means
+	refused func(error) error // says what its failure means
 }
 
-// later is exec for a statement that nothing depends on but the commit: PostgreSQL gets it with what comes next, which saves a
-// round trip. Update returns its error where later does not.
-func (t *tx) later(explain func(error) error, query string, args ...any) error {
+// later is exec for a statement that fails or has done what it should: PostgreSQL gets it with what comes next, which saves a
+// round trip. That may be COMMIT, so nothing can be decided by what it did. Update returns its error where later does not.
+func (t *tx) later(refused func(error) error, query string, args ...any) error {
 	if t.db.postgres && t.writes && t.open {
-		t.pending = append(t.pending, pending{query, args, explain})
+		t.pending = append(t.pending, pending{query, args, refused})
 		return nil
 	}
-	_, err := t.exec(query, args...)
-	return explain(err)
+	if _, err := t.exec(query, args...); err != nil {
+		return refused(err)
+	}
+	return nil
 }
+
+// plainly is for statements whose failure means nothing in particular.
+func plainly(err error) error { return err }
 
 // rollback ends the transaction if it is still open. A connection that cannot even do that is not used again.
 func (t *tx) rollback() {
@@ -122,7 +127,7 @@ func (t *tx) commit() error {
 	}
 	var err error
 	if ctx := context.WithoutCancel(t.ctx); t.db.postgres {
-		err = t.send(ctx, pending{query: "COMMIT"})
+		err = t.send(ctx, pending{"COMMIT", nil, plainly})
 	} else {
 		err = t.conn.exec(ctx, "COMMIT")
 	}
