@@ -39,6 +39,11 @@ The reset works while wrong codes have locked the second factor, except with a c
 			if err := a.resetOTP(c.Context(), service, operator, code, recoveryFile); err != nil {
 				return err
 			}
+			if operator != "" {
+				a.say("the second factor of the operator %q is removed", operator)
+				a.hint("it enrols another itself, with `keyctl otp enroll`")
+				return nil
+			}
 			a.say("the second factor is removed")
 			a.hint("enrol another with `keyctl otp enroll`")
 			return nil
