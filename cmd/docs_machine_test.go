@@ -24,7 +24,10 @@ func isUnit(file string) bool     { return strings.HasSuffix(file, ".service") }
 func (r *reader) write(s step) {
 	r.t.Helper()
 	path := filepath.Join(r.home, s.file)
-	content := strings.ReplaceAll(strings.Join(s.output, "\n")+"\n", "/home/ann", r.home)
+	content := strings.Join(s.output, "\n") + "\n"
+	if !isUnit(s.file) {
+		content = r.here(content)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		r.t.Fatal(err)
 	}
@@ -34,6 +37,8 @@ func (r *reader) write(s step) {
 	switch {
 	case isWorkflow(s.file):
 		r.runWorkflow(s.file, content)
+	case isUnit(s.file) && strings.HasPrefix(s.file, "/"):
+		r.installUnit(s.file, content)
 	case isUnit(s.file):
 		r.runUnit(s.file, content)
 	}
@@ -41,7 +46,7 @@ func (r *reader) write(s step) {
 
 // realPrograms are those that the pages use and that tests bring up for real. A page that uses one that is missing is
 // skipped as a whole: what it shows afterwards may depend on it.
-var realPrograms = []string{"bash", "dbus-run-session", "dbus-send", "jq", "pass"}
+var realPrograms = []string{"bash", "curl", "dbus-run-session", "dbus-send", "jq", "nginx", "openssl", "pass", "python3"}
 
 // equip gets ready what the page's commands take for granted.
 func (r *reader) equip(steps []step) {
@@ -57,10 +62,10 @@ func (r *reader) equip(steps []step) {
 		leaveOut(r.t, "the page uses a terminal")
 	}
 	for _, program := range realPrograms {
-		if !uses(`(^|[ ;|&(])`+program+` `) && !(program == "bash" && workflows) {
+		if !uses(`(^|[ ;|&(])`+program+`( |$)`) && !(program == "bash" && workflows) {
 			continue
 		}
-		if _, err := exec.LookPath(program); err != nil {
+		if _, err := lookUp(program); err != nil {
 			leaveOut(r.t, "the page uses "+program+": "+err.Error())
 		}
 		if program == "pass" {
@@ -176,7 +181,7 @@ func (r *reader) runScript(step workflowStep, env []string) string {
 
 var expressions = regexp.MustCompile(`\$\{\{ *([a-z_.]+)(?:\.([A-Z_]+))? *\}\}`)
 
-// expression puts the values of expressions in their place. Secrets are those that the page stored with gh before.
+// expression puts the values of expressions in their place. Secrets and variables are those that the page stored with gh before.
 func (r *reader) expression(text string) string {
 	r.t.Helper()
 	return expressions.ReplaceAllStringFunc(text, func(e string) string {
@@ -185,8 +190,9 @@ func (r *reader) expression(text string) string {
 			return "1658821493"
 		case "github.run_attempt":
 			return "1"
-		case "secrets":
-			value, err := os.ReadFile(filepath.Join(r.home, ".standin", "gh", m[2]))
+		case "secrets", "vars":
+			folder := map[string]string{"secrets": "gh", "vars": "gh-variables"}[m[1]]
+			value, err := os.ReadFile(filepath.Join(r.home, ".standin", folder, m[2]))
 			if err != nil {
 				r.t.Fatalf("%s was not stored: %v", e, err)
 			}

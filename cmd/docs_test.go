@@ -29,6 +29,9 @@ var docsStart = time.Date(2027, 1, 31, 9, 0, 0, 0, time.UTC)
 //
 // The commands of a "```console terminal" block run on a terminal, where what the page shows behind a question is typed.
 //
+// A command that ends in " &" goes on running, and "kill %1" ends it, as in a shell. Ports and the host keys.example.com are
+// those of the test in truth. What systemctl is told to start is started: see docs_server_test.go.
+//
 // A block whose fence names a file as well, as in "```csv servers.csv", is that file: it is written, and some command has
 // to use it. A workflow of GitHub Actions and a unit of systemd are run at once, as far as they can be without their
 // machine: see docs_machine_test.go. So no command of a page is there only to be read.
@@ -50,6 +53,7 @@ func TestDocs(t *testing.T) {
 			steps := stepsOf(t, string(content))
 			r := newReader(t)
 			r.equip(steps)
+			defer r.stopAll()
 			for _, s := range steps {
 				if s.file != "" {
 					r.write(s)
@@ -146,7 +150,7 @@ func stepsOf(t *testing.T, page string) []step {
 	}
 	for i, s := range steps {
 		used := func(later step) bool { return strings.Contains(later.command, s.file) }
-		read := isWorkflow(s.file) || isUnit(s.file) || strings.HasPrefix(s.file, ".config/keyctl/") // without being named
+		read := isWorkflow(s.file) || isUnit(s.file) || isSite(s.file) || strings.Contains(s.file, "/keyctl/config.yaml") // without being named
 		if s.file != "" && !read && !slices.ContainsFunc(steps[i:], used) {
 			t.Errorf("line %d: no command uses the file %s", s.line, s.file)
 		}
@@ -201,6 +205,11 @@ type reader struct {
 	now  time.Time
 	seed string   // of the authenticator, once enrolled
 	env  []string // what else its commands find in the environment
+
+	clock string            // the file that holds now
+	ports map[string]string // of this machine, by those that the page has
+	units map[string]string // of systemd, by the services' names
+	jobs  []*job            // that were started, in this order; nil once ended
 }
 
 func newReader(t *testing.T) *reader {
@@ -213,7 +222,14 @@ func newReader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reader{t: t, home: t.TempDir(), root: root, user: me.Username, now: docsStart}
+	r := &reader{
+		t: t, home: t.TempDir(), root: root, user: me.Username, now: docsStart,
+		clock: filepath.Join(t.TempDir(), "clock"), ports: map[string]string{}, units: map[string]string{},
+	}
+	for _, port := range []string{"443", "8420", "8421"} {
+		r.ports[port] = freePort(t)
+	}
+	r.tick(0)
 	out, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +244,8 @@ func newReader(t *testing.T) *reader {
 // have, or that need a cluster or a whole machine, have a stand-in that comes first in PATH.
 func (r *reader) environ() []string {
 	return append([]string{
-		"HOME=" + r.home, "USER=" + r.user, "LC_ALL=C.UTF-8", keyringtest.Nowhere, clockVar + "=" + r.now.Format(time.RFC3339Nano),
+		"HOME=" + r.home, "USER=" + r.user, "LC_ALL=C.UTF-8", keyringtest.Nowhere, clockFileVar + "=" + r.clock,
+		"KEYCTL_LISTEN=127.0.0.1:" + r.ports["8420"],
 		"PATH=" + filepath.Join(r.root, "cmd", "testdata", "standin") + string(filepath.ListSeparator) + os.Getenv("PATH"),
 	}, r.env...)
 }
@@ -236,8 +253,11 @@ func (r *reader) environ() []string {
 // follow runs one command and compares.
 func (r *reader) follow(s step) {
 	r.t.Helper()
-	r.now = r.now.Add(s.wait + time.Minute)
-	command, dir := r.withCode(s.command), r.home
+	r.tick(s.wait + time.Minute)
+	command, dir := r.here(r.withCode(s.command)), r.home
+	if r.keepsRunning(s, command) {
+		return
+	}
 	switch word, _, _ := strings.Cut(command, " "); word {
 	case "go":
 		dir = r.root
@@ -312,21 +332,32 @@ var forms = []struct {
 	as   string
 }{
 	{regexp.MustCompile(`\bKC(…|[0-9A-Za-z]{22}\b)`), "KC-ID"},
-	{regexp.MustCompile(`\b(key|st|op|ds|pk)_(…|[0-9A-Za-z]{22}\b)`), "$1-ID"},
-	{regexp.MustCompile(`\b(kcs|kcx|kcm)_(…|[0-9A-Za-z]{49})`), "$1_SECRET"},
+	{regexp.MustCompile(`\b(key|st|op|ds|pk|req)_(…|[0-9A-Za-z]{22}\b)`), "$1-ID"},
+	{regexp.MustCompile(`\b(kcs|kcx|kcm|kct)_(…|[0-9A-Za-z]{49,61})`), "$1_SECRET"},
+	{regexp.MustCompile(`"(time|version)":"[^"]*"`), `"$1":"…"`},
+	{regexp.MustCompile(`"duration_ms":[0-9.]+`), `"duration_ms":…`},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b|\b[0-9a-f]{6,8}…`), "HASH"},
 	{regexp.MustCompile(`\b[A-Z2-7]{32}\b`), "…"}, // a seed
 	{regexp.MustCompile(`(s left\): )\d{6}\b`), "${1}CODE"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
 
+// tokenID is the form of a token's id, and of some words.
+var tokenID = regexp.MustCompile(`\b[0-9A-Za-z]{12}\b`)
+
 // comparable takes out of a text what differs from run to run, and the empty lines at its end.
 func (r *reader) comparable(text string) []string {
-	text = strings.ReplaceAll(text, r.home, "/home/ann")
+	text = r.there(text)
 	text = regexp.MustCompile(`\b`+regexp.QuoteMeta(r.user)+`\b`).ReplaceAllString(text, "ann")
 	for _, f := range forms {
 		text = f.form.ReplaceAllString(text, f.as)
 	}
+	text = tokenID.ReplaceAllStringFunc(text, func(word string) string {
+		if word == "unstructured" {
+			return word
+		}
+		return "TOKEN-ID"
+	})
 	lines := strings.Split(strings.TrimRight(text, "\n "), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimSpace(line)

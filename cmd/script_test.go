@@ -24,7 +24,7 @@ import (
 // be told the time.
 const clockVar = "KEYCTL_TEST_NOW"
 
-// clockFileVar names the file in which a server finds the script's clock, which goes on while it runs.
+// clockFileVar names the file in which a process that goes on finds the time, which goes on while it runs.
 const clockFileVar = "KEYCTL_TEST_CLOCK"
 
 // scriptStart is the clock of a script until it says otherwise: the middle of a step of authenticator codes.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -95,6 +96,20 @@ func Missing() error {
 	return err
 }
 
+// Own gives a folder, and what is in it, to the account that servers run as: for files that their settings name.
+func Own(folder string) error {
+	as, err := account()
+	if err != nil || as == nil {
+		return err
+	}
+	return filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(as.Uid), int(as.Gid))
+	})
+}
+
 // need skips a test where there is no PostgreSQL.
 func need(tb testing.TB) {
 	tb.Helper()
@@ -171,11 +186,7 @@ func prepare(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	as, err := account()
-	if err == nil && as != nil {
-		err = os.Chown(dir, int(as.Uid), int(as.Gid))
-	}
-	return s, err
+	return s, Own(dir)
 }
 
 func freePort() (int, error) {
