@@ -20,7 +20,7 @@ help:
 	@echo 'make lint        gofmt, vet, staticcheck, and golangci-lint where it is installed'
 	@echo 'make cross       builds for Linux, macOS and Windows, amd64 and arm64'
 	@echo 'make snapshot    dist/: what a release of this commit would have (make release-check: only its configuration)'
-	@echo 'make generate    docs/reference, docs/man and completions from the command tree, docs/openapi.json from the routes'
+	@echo 'make generate    docs/reference, docs/man, completions, docs/openapi.json and tables in docs, from the code'
 
 build:
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/keyctl .
@@ -80,7 +80,7 @@ cross:
 
 generate:
 	@$(GO) test ./cmd -count=1 -run '^TestGenerated' -update >/dev/null
-	@echo 'wrote docs/reference, docs/man, docs/openapi.json and completions'
+	@echo 'wrote docs/reference, docs/man, completions, docs/openapi.json and the tables in docs'
 
 release-check:
 	@sh .ci/goreleaser check

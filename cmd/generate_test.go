@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 
 	"keyctl/internal/httpapi"
 )
@@ -140,6 +141,58 @@ func fenced(text string) string {
 		b.WriteString("```\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// TestGeneratedTables keeps the tables in the pages as the code is.
+func TestGeneratedTables(t *testing.T) {
+	compareTable(t, "server.md", "settings", settingsTable())
+}
+
+// table writes a table in Markdown.
+type table struct{ strings.Builder }
+
+func newTable(heads ...string) *table {
+	var b table
+	b.row(heads...)
+	b.WriteString("|" + strings.Repeat("---|", len(heads)) + "\n")
+	return &b
+}
+
+func (b *table) row(cells ...string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+
+// settingsTable lists the flags of keyctl serve and what says the same elsewhere.
+func settingsTable() string {
+	b := newTable("flag", "environment", "file", "is")
+	newServe(newApp(&System{})).LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		variable := "KEYCTL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		b.row("`--"+f.Name+"`", "`"+variable+"`", "`"+f.Name+"`", f.Usage)
+	})
+	return b.String()
+}
+
+// compareTable compares what stands in a page of docs between two marks with what should, or with -update puts it there.
+func compareTable(t *testing.T, page, name, want string) {
+	t.Helper()
+	path := filepath.Join("..", "docs", page)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- begin: "+name+" -->\n", "<!-- end: "+name+" -->\n"
+	before, rest, found := strings.Cut(string(content), begin)
+	got, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("%s has no place for the table of %s", path, name)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got = want
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the table of %s in %s is stale: run `make generate` (-want +got):\n%s", name, path, diff)
+	}
 }
 
 // compareFolder compares a folder with what it should hold, or with -update makes it hold that and nothing else.
