@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 
+	"keyctl/internal/access"
+	"keyctl/internal/fault"
 	"keyctl/internal/httpapi"
 )
 
@@ -143,9 +146,13 @@ func fenced(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// TestGeneratedTables keeps the tables in the pages as the code is.
+// TestGeneratedTables keeps the tables in the pages as the code is: who may do what, the routes, the codes of failures, the
+// settings of a server.
 func TestGeneratedTables(t *testing.T) {
 	compareTable(t, "server.md", "settings", settingsTable())
+	compareTable(t, "roles.md", "permissions", permissionsTable())
+	compareTable(t, "http-api.md", "routes", routesTable())
+	compareTable(t, "http-api.md", "errors", errorsTable())
 }
 
 // table writes a table in Markdown.
@@ -167,6 +174,52 @@ func settingsTable() string {
 		variable := "KEYCTL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		b.row("`--"+f.Name+"`", "`"+variable+"`", "`"+f.Name+"`", f.Usage)
 	})
+	return b.String()
+}
+
+// permissionsTable says what each role may do, and which routes a permission is for.
+func permissionsTable() string {
+	heads := []string{"permission"}
+	for _, role := range access.Roles() {
+		heads = append(heads, string(role))
+	}
+	b := newTable(append(heads, "operations")...)
+	for _, p := range access.Permissions() {
+		cells := []string{"`" + string(p) + "`"}
+		for _, role := range access.Roles() {
+			cells = append(cells, map[bool]string{true: "yes", false: ""}[role.May(p)])
+		}
+		var ids []string
+		for _, r := range httpapi.Routes() {
+			if r.Permission == string(p) {
+				ids = append(ids, r.ID)
+			}
+		}
+		b.row(append(cells, strings.Join(ids, ", "))...)
+	}
+	return b.String()
+}
+
+// routesTable lists the operations of the HTTP API.
+func routesTable() string {
+	b := newTable("operation", "request", "does", "permission", "repeat after a lost answer")
+	for _, r := range httpapi.Routes() {
+		b.row("`"+r.ID+"`", "`"+r.Method+" "+r.Path+"`", r.Summary, "`"+r.Permission+"`", map[bool]string{true: "yes", false: "look first"}[r.Repeatable])
+	}
+	return b.String()
+}
+
+// errorsTable lists the codes that a server answers with.
+func errorsTable() string {
+	b := newTable("code", "HTTP status", "may succeed later", "exit status of keyctl")
+	for _, code := range fault.Codes() {
+		switch code {
+		case fault.BatchFailed, fault.Undelivered: // commands alone fail so
+			continue
+		}
+		err := fault.New(code, "")
+		b.row("`"+string(code)+"`", strconv.Itoa(httpapi.NewFailure(err, "").GetStatus()), yesNo(code.Retryable()), strconv.Itoa(exitStatus(err)))
+	}
 	return b.String()
 }
 
