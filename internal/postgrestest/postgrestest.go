@@ -368,7 +368,8 @@ func (s *Server) NewDatabase(tb testing.TB) string {
 
 func (s *Server) running() bool { return s.hold != nil }
 
-// Kill ends the server as a crash does: nothing is written any more.
+// Kill ends the server as the loss of its machine does: where the system tells what belongs to it, nothing of it writes or
+// sends any more; elsewhere its other processes notice the end of the first one in a moment.
 func (s *Server) Kill() error {
 	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
 	if err != nil {
@@ -379,8 +380,14 @@ func (s *Server) Kill() error {
 	if err != nil {
 		return err
 	}
+	others, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
+	}
+	for _, other := range strings.Fields(string(others)) {
+		if pid, err := strconv.Atoi(other); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	return s.wait()
 }
