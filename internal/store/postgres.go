@@ -290,6 +290,7 @@ const (
 	pgReadOnly            = "25006"
 	pgDiskFull            = "53100"
 	pgNoDatabase          = "3D000"
+	pgNotLetIn            = "28" // and three more: no such user, wrong password
 )
 
 // isPostgresBusy reports whether other writers were in the way.
@@ -319,6 +320,11 @@ func (db *DB) isLost(err error) bool {
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || strings.Contains(err.Error(), "conn closed")
 }
 
+// mayComeBack reports whether no connection could be made for a reason that passes by itself.
+func (db *DB) mayComeBack(err error) bool {
+	return db.postgres && fault.Is(err, fault.Unavailable) && !strings.HasPrefix(postgresCode(err), pgNotLetIn)
+}
+
 // explainPostgres turns an error of PostgreSQL into a fault; nil for one that is not its.
 func explainPostgres(path string, err error) *fault.Error {
 	switch c := postgresCode(err); {
@@ -340,7 +346,7 @@ func explainPostgres(path string, err error) *fault.Error {
 		return noSpace(path)
 	case c == pgNoDatabase:
 		return fault.New(fault.NoStore, "no database %q", path).WithHint("create it, and a user who owns it: docs/server.md")
-	case strings.HasPrefix(c, "28"):
+	case strings.HasPrefix(c, pgNotLetIn):
 		return fault.New(fault.Unavailable, "PostgreSQL does not let this user into %q", path).
 			WithHint("check user and password (PGPASSFILE, or the URL in KEYCTL_STORE)")
 	case strings.HasPrefix(c, "42"):

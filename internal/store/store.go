@@ -63,6 +63,8 @@ type DB struct {
 	readers *pool
 	writer  *pool
 	closed  atomic.Bool
+	// away says that the last connection to PostgreSQL was lost or could not be made.
+	away atomic.Bool
 
 	// failed is set when the disk broke a promise about durability; from then on nothing is written (R45).
 	failed atomic.Pointer[fault.Error]
@@ -167,8 +169,17 @@ func glancedAt(path string) error {
 func (db *DB) run(ctx context.Context, p *pool, attempt func(*connection) (busy bool, err error)) error {
 	return retry(ctx, db.path, db.wait, func(limit <-chan time.Time) (busy bool, err error) {
 		c, err := p.take(ctx, limit)
+		switch {
+		case fault.Is(err, fault.StoreBusy) && db.away.Load():
+			return false, unreachable(db.path).WithCause(err) // for which those who have the connections wait, too
+		case db.isLost(err): // while it was being made
+			err = unreachable(db.path).WithCause(err)
+		}
 		if err != nil {
-			return isBusy(err) || db.postgres && fault.Is(err, fault.Unavailable) && ctx.Err() == nil, err
+			if db.mayComeBack(err) {
+				db.away.Store(true)
+			}
+			return isBusy(err) || db.mayComeBack(err) && ctx.Err() == nil, err
 		}
 		defer p.put(c)
 		return attempt(c)

@@ -47,6 +47,7 @@ func (t *tx) begin(statement string) error {
 		return t.fail(err)
 	}
 	t.open, t.begun = true, true
+	t.db.away.Store(false)
 	return nil
 }
 
@@ -158,6 +159,7 @@ func (t *tx) fail(err error) error {
 	explained := explain(t.db.path, err)
 	if t.db.isLost(err) {
 		t.busy, t.conn.broken = t.ctx.Err() == nil, true // nothing was committed: it can run again
+		t.db.away.Store(true)
 		if fault.From(explained) == nil {
 			explained = unreachable(t.db.path).WithCause(err)
 		}
