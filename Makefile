@@ -14,7 +14,7 @@ help:
 	@echo 'make test        all tests; as root it first installs what they need'
 	@echo 'make test-deps   the programs that tests run for real: openssl, oathtool, strace, ...'
 	@echo 'make race        tests of all packages but cmd, with the race detector'
-	@echo 'make torture     the tests that kill and damage, many times over (KILLS=$(KILLS))'
+	@echo 'make torture     the tests that kill, cut and damage, many times over (KILLS=$(KILLS))'
 	@echo 'make fuzz        every fuzz target for a while (FUZZTIME=$(FUZZTIME))'
 	@echo 'make bench       keyctl beside bare programs, as ratios; then each package by itself'
 	@echo 'make lint        gofmt, vet, staticcheck, and golangci-lint where it is installed'
@@ -39,7 +39,7 @@ race:
 
 torture:
 	@sh .ci/test-deps --auto
-	@KEYCTL_TORTURE=$(KILLS) $(GO) test -count=1 -timeout=3h -v -run '^Test(R27_Cut|R41|R46)' ./cmd ./internal/httpapi ./internal/store
+	@KEYCTL_TORTURE=$(KILLS) $(GO) test -count=1 -timeout=3h -v -run '^Test(R27_Cut|(R31|R32|R41|R46|R51)_)' ./cmd ./internal/httpapi ./internal/store ./internal/cluster
 
 fuzz:
 	@for package in $$($(GO) list ./...); do \

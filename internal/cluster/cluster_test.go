@@ -1,0 +1,229 @@
+//go:build unix
+
+// Package cluster tests what several servers on one database promise together, and what happens to it when PostgreSQL, or
+// the way there, dies under them. There is nothing else in it.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"keyctl/internal/access"
+	"keyctl/internal/credential"
+	"keyctl/internal/envelope"
+	"keyctl/internal/fault"
+	"keyctl/internal/httpapi"
+	"keyctl/internal/keys"
+	"keyctl/internal/keys/keystest"
+	"keyctl/internal/server"
+	"keyctl/internal/store"
+)
+
+// cluster is a store with servers on it that share nothing else.
+type cluster struct {
+	t      *testing.T
+	open   func(context.Context) (*store.DB, error)
+	master envelope.MasterKey
+	clock  *keystest.Clock
+	owner  *node // has the first owner's Service, too
+	nodes  []*node
+}
+
+// newCluster initialises the store in an empty PostgreSQL database and starts servers on it.
+func newCluster(t *testing.T, url string, servers int) *cluster {
+	t.Helper()
+	return newClusterOn(t, servers,
+		func(ctx context.Context, fill func(context.Context, *store.DB) error) error {
+			return store.CreatePostgres(ctx, url, store.Options{}, fill)
+		},
+		func(ctx context.Context) (*store.DB, error) { return store.OpenPostgres(ctx, url, store.Options{}) })
+}
+
+// newSQLiteCluster is newCluster with a file.
+func newSQLiteCluster(t *testing.T) *cluster {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyctl.db")
+	return newClusterOn(t, 1,
+		func(ctx context.Context, fill func(context.Context, *store.DB) error) error {
+			return store.Create(ctx, path, store.Options{}, fill)
+		},
+		func(ctx context.Context) (*store.DB, error) { return store.Open(ctx, path, store.Options{}) })
+}
+
+func newClusterOn(t *testing.T, servers int, create func(context.Context, func(context.Context, *store.DB) error) error,
+	open func(context.Context) (*store.DB, error)) *cluster {
+	t.Helper()
+	master, err := envelope.DrawMasterKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, open: open, master: master, clock: keystest.NewClock()}
+	err = create(t.Context(), func(ctx context.Context, db *store.DB) error { return keys.Init(ctx, db, master, c.clock.Env()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range servers {
+		c.nodes = append(c.nodes, c.serve())
+	}
+	c.owner = c.nodes[0]
+	return c
+}
+
+// node is a server on a handle of its own.
+type node struct {
+	local *keys.Local
+	url   string
+}
+
+// serve starts a server for the rest of the test.
+func (c *cluster) serve() *node { return c.serveOn(c.open) }
+
+func (c *cluster) serveOn(open func(context.Context) (*store.DB, error)) *node {
+	t := c.t
+	t.Helper()
+	db, err := open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	local, err := keys.Open(t.Context(), db, c.master, c.clock.Env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewJSONHandler(defects{t}, nil))
+	s, err := server.New(server.Options{
+		Listen: "127.0.0.1:0",
+		Handler: httpapi.NewServer(httpapi.ServerOptions{
+			Door: httpapi.NewStoreDoor(local, c.clock.Now, log), Version: "1.2.3", Annotate: server.Annotate,
+			Origin: func(ctx context.Context) keys.Origin {
+				address, id := server.Origin(ctx)
+				return keys.Origin{Address: address, RequestID: id}
+			},
+		}),
+		Refuse: func(w http.ResponseWriter, status int, err error, requestID string) {
+			httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
+		},
+		Ready: local.Writable, Log: log, Now: time.Now, Rand: rand.Reader,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Serve(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return &node{local, "http://" + s.Address()}
+}
+
+// defects shows of a server's log what should never be in it.
+type defects struct{ t *testing.T }
+
+func (d defects) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(`"internal"`)) || bytes.Contains(line, []byte("panic")) {
+		d.t.Logf("%s", line)
+	}
+	return len(line), nil
+}
+
+// token makes a token of an operator; empty is the first owner.
+func (c *cluster) token(operator string) credential.Secret {
+	c.t.Helper()
+	token, err := credential.DrawOperatorToken(rand.Reader)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := c.owner.local.CreateToken(c.t.Context(), keys.NewToken{Token: token, Operator: operator}); err != nil {
+		c.t.Fatal(err)
+	}
+	return token
+}
+
+// operator makes an operator.
+func (c *cluster) operator(name string, role access.Role) {
+	c.t.Helper()
+	if _, err := c.owner.local.CreateOperator(c.t.Context(), keys.NewOperator{Name: name, Role: role}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// client is a client of a server.
+func (c *cluster) client(n *node, token credential.Secret) *httpapi.Client {
+	c.t.Helper()
+	client, err := httpapi.NewClient(httpapi.ClientOptions{Server: n.url, Token: token, Timeout: 20 * time.Second, Version: "1.2.3"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(client.Close)
+	return client
+}
+
+// clients are clients of all servers.
+func (c *cluster) clients(token credential.Secret) (all []keys.Service) {
+	for _, n := range c.nodes {
+		all = append(all, c.client(n, token))
+	}
+	return all
+}
+
+// newKey makes an active key.
+func newKey(t *testing.T, s keys.Service, name string, datasets ...string) keystest.Drawn {
+	t.Helper()
+	d := keystest.Draw(t)
+	pending, err := s.CreateKey(t.Context(), keys.NewKey{Name: name, Datasets: datasets, Offer: d.Offer})
+	if err == nil {
+		_, err = s.Prove(t.Context(), d.AccessKeyID, d.Proof(pending))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// together calls a function n times at once and counts the codes of what it returned; empty is success.
+func together(n int, call func(i int) error) map[fault.Code]int {
+	codes := map[fault.Code]int{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	begin := make(chan struct{})
+	for i := range n {
+		all.Go(func() {
+			<-begin
+			err := call(i)
+			mu.Lock()
+			defer mu.Unlock()
+			codes[fault.CodeOf(err)]++
+		})
+	}
+	close(begin)
+	all.Wait()
+	return codes
+}
+
+// rounds is how many rounds a test goes: few, or as many as KEYCTL_TORTURE's kills ask for.
+func rounds(t *testing.T, few, many int) int {
+	t.Helper()
+	text := os.Getenv("KEYCTL_TORTURE")
+	if text == "" {
+		return few
+	}
+	kills, err := strconv.Atoi(text)
+	if err != nil || kills < 1 {
+		t.Fatalf("KEYCTL_TORTURE=%q is no number of kills", text)
+	}
+	return max(few, many*kills/1000)
+}
