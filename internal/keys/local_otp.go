@@ -17,7 +17,8 @@ const otpIssuer = "keyctl"
 // the request was carried out already), count the attempt and commit that, compare, change.
 //
 // check may say that there is nothing left to guard (done): what it wrote is then committed as it is. It runs again
-// before apply, in apply's transaction, because the state may have changed since the attempt was counted.
+// before apply, in apply's transaction, because the state may have changed since the attempt was counted: also by the same
+// request, sent twice at once.
 func (l *Local) guarded(ctx context.Context, action, code string, check func(c *change) (done bool, err error), apply func(c *change) error) error {
 	var attempt access.Code
 	var seed access.Seed
@@ -45,13 +46,11 @@ func (l *Local) guarded(ctx context.Context, action, code string, check func(c *
 	if done || err != nil || refused != nil {
 		return either(err, refused)
 	}
-	return l.spend(ctx, action, seed, attempt, func(c *change) error {
-		if done, err := check(c); done || err != nil {
-			return err
-		}
-		return apply(c)
-	})
+	return l.spend(ctx, action, seed, attempt, check, apply)
 }
+
+// unchecked is the check of a change that needs no more than a code.
+func unchecked(*change) (bool, error) { return false, nil }
 
 // countAttempt writes the attempt down as a failure, before anything is compared, and opens the seed to compare with.
 func (c *change) countAttempt(factor SecondFactor) (access.Seed, error) {
@@ -66,9 +65,9 @@ func (c *change) countAttempt(factor SecondFactor) (access.Seed, error) {
 	return access.SeedFromBytes(raw)
 }
 
-// spend compares a counted attempt and runs apply together with the mark that makes the code unusable. If apply fails,
-// the code stays good and the attempt is no failure.
-func (l *Local) spend(ctx context.Context, action string, seed access.Seed, attempt access.Code, apply func(c *change) error) error {
+// spend compares a counted attempt and runs apply together with the mark that makes the code unusable. If check or apply
+// fails, or nothing is left to be done, the code stays good and the attempt is no failure.
+func (l *Local) spend(ctx context.Context, action string, seed access.Seed, attempt access.Code, check func(c *change) (done bool, err error), apply func(c *change) error) error {
 	var refused error
 	err := l.update(ctx, func(c *change) error {
 		refused = nil
@@ -77,6 +76,13 @@ func (l *Local) spend(ctx context.Context, action string, seed access.Seed, atte
 			refused = fault.New(fault.OTPWrong, "the authenticator code is wrong").
 				WithHint("take the code shown now, and check the clock of the device that shows it")
 			return c.noteRefusal(action, refused)
+		}
+		done, err := check(c)
+		if err != nil {
+			return err
+		}
+		if done {
+			return c.uncountAttempt()
 		}
 		fresh, err := c.AdvanceOTP(l.caller.ID, step)
 		if err != nil {
@@ -113,14 +119,16 @@ func (l *Local) spend(ctx context.Context, action string, seed access.Seed, atte
 // uncount takes back a counted attempt whose code was right and whose change failed for another reason. It is a
 // courtesy: if it fails too, one failure too many stands until the next success.
 func (l *Local) uncount(ctx context.Context) {
-	_ = l.update(context.WithoutCancel(ctx), func(c *change) error {
-		factor, err := c.SecondFactor(l.caller.ID)
-		if err != nil {
-			return err
-		}
-		factor.Throttle = factor.Throttle.Uncount()
-		return c.PutSecondFactor(factor)
-	})
+	_ = l.update(context.WithoutCancel(ctx), func(c *change) error { return c.uncountAttempt() })
+}
+
+func (c *change) uncountAttempt() error {
+	factor, err := c.SecondFactor(c.l.caller.ID)
+	if err != nil {
+		return err
+	}
+	factor.Throttle = factor.Throttle.Uncount()
+	return c.PutSecondFactor(factor)
 }
 
 // noteRefusal records that a second factor did not hold.
@@ -221,7 +229,7 @@ func (l *Local) ConfirmOTP(ctx context.Context, code string) ([]credential.Secre
 	if err != nil || refused != nil {
 		return nil, either(err, refused)
 	}
-	err = l.spend(ctx, "otp.confirm", seed, attempt, func(c *change) error {
+	err = l.spend(ctx, "otp.confirm", seed, attempt, unchecked, func(c *change) error {
 		factor, err := unconfirmedFactor(c, l.caller)
 		if err != nil {
 			return err
@@ -354,8 +362,7 @@ func (l *Local) NewRecoveryCodes(ctx context.Context, code string) ([]credential
 	if err != nil {
 		return nil, err
 	}
-	nothing := func(*change) (bool, error) { return false, nil }
-	err = l.guarded(ctx, "otp.recovery-codes", code, nothing, func(c *change) error {
+	err = l.guarded(ctx, "otp.recovery-codes", code, unchecked, func(c *change) error {
 		c.note("otp.recovery-codes", operatorObject(l.caller))
 		return c.PutRecoveryCodes(l.caller.ID, macs)
 	})

@@ -5,13 +5,11 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	_ "modernc.org/sqlite" // for tests that change the file behind the store's back
 
 	"keyctl/internal/envelope"
-	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
 	"keyctl/internal/postgrestest"
@@ -195,42 +193,35 @@ func reason(t testing.TB, s keys.Service, d keystest.Drawn) keys.Reason {
 	return v.Reason
 }
 
-// together runs n calls at once and returns the code of each.
-func together(n int, call func(i int) error) []fault.Code {
-	codes := make([]fault.Code, n)
-	var all sync.WaitGroup
-	begin := make(chan struct{})
-	for i := range n {
-		all.Go(func() {
-			<-begin
-			codes[i] = fault.CodeOf(call(i))
-		})
-	}
-	close(begin)
-	all.Wait()
-	return codes
-}
-
-// count counts how often each code came.
-func count(codes []fault.Code) map[fault.Code]int {
-	n := map[fault.Code]int{}
-	for _, c := range codes {
-		n[c]++
-	}
-	return n
-}
+// engines are the two places for a store.
+var engines = map[string]func(testing.TB, keys.Env) *place{"sqlite": newPlaceIn, "postgres": newPostgresPlaceIn}
 
 func TestLocal(t *testing.T) {
-	for name, newPlaceIn := range map[string]func(testing.TB, keys.Env) *place{"sqlite": newPlaceIn, "postgres": newPostgresPlaceIn} {
+	for name, newPlaceIn := range engines {
 		t.Run(name, func(t *testing.T) {
-			keystest.Suite(t, func(t *testing.T, env keys.Env) keys.Service {
+			keystest.Suite(t, func(t *testing.T, env keys.Env) keys.Service { return newPlaceIn(t, env).openIn(t, env) })
+		})
+	}
+}
+
+// Two handles on one store are what two processes have.
+func TestSeveral(t *testing.T) {
+	for name, newPlaceIn := range engines {
+		t.Run(name, func(t *testing.T) {
+			keystest.Several(t, func(t *testing.T, env keys.Env) func(testing.TB) keys.Service {
 				p := newPlaceIn(t, env)
-				l, err := keys.Open(t.Context(), p.openStore(t), p.master, env)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return l
+				return func(t testing.TB) keys.Service { return p.openIn(t, env) }
 			})
 		})
 	}
+}
+
+// openIn is open in a given world.
+func (p *place) openIn(t testing.TB, env keys.Env) *keys.Local {
+	t.Helper()
+	l, err := keys.Open(t.Context(), p.openStore(t), p.master, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

@@ -7,99 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"keyctl/internal/audit"
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
 )
-
-func TestR11_CodeWorksOnce(t *testing.T) {
-	p := newPlace(t)
-	l := p.open(t)
-	auth := keystest.Enroll(t, l, p.clock)
-	const n = 50
-	offers := make([]keys.Offer, n)
-	for i := range n {
-		newKey(t, l, fmt.Sprintf("web-%02d", i))
-		offers[i] = keystest.Draw(t).Offer
-	}
-	code := auth.Next()
-	rollAll := func(s keys.Service, spell func(i int) string) map[fault.Code]int {
-		return count(together(n, func(i int) error {
-			_, err := s.Roll(t.Context(), keys.RollRequest{Key: fmt.Sprintf("web-%02d", i), Offer: offers[i], Code: spell(i)})
-			return err
-		}))
-	}
-	spellings := []string{code, code[:3] + " " + code[3:], "\t" + code, code + " "}
-	got := rollAll(l, func(i int) string { return spellings[i%len(spellings)] })
-	if got[""] != 1 || got[fault.OTPUsed]+got[fault.OTPLocked] != n-1 {
-		t.Errorf("%d rolls with one code = %v, want one success", n, got)
-	}
-	status, err := l.OTPStatus(t.Context())
-	if err != nil || status.Failures != 0 || status.LockedUntil != nil {
-		t.Errorf("a burst of the right code left %+v, %v; want no failure", status, err)
-	}
-	// Draw anew for the key that was rolled: its offer would be a repeat, which asks for no code.
-	for i := range n {
-		offers[i] = keystest.Draw(t).Offer
-	}
-	again := p.open(t) // another process, or this one after a restart
-	for _, spelling := range spellings {
-		if got := rollAll(again, func(int) string { return spelling }); got[""] != 0 || got[fault.OTPUsed] == 0 {
-			t.Errorf("the same code after reopening = %v, want no success", got)
-		}
-	}
-	if _, _, err := roll(t, again, "web-00", auth.Next(), keys.RollTerms{}); err != nil {
-		t.Errorf("the next code = %v", err)
-	}
-}
-
-func TestR12_FailureCountSurvives(t *testing.T) {
-	p := newPlace(t)
-	l := p.open(t)
-	auth := keystest.Enroll(t, l, p.clock)
-	const n = 200
-	for i := range 4 {
-		newKey(t, l, fmt.Sprintf("web-%d", i))
-	}
-	newDataset(t, l, "files")
-	wrong := auth.Wrong()
-	offer := keystest.Draw(t).Offer
-	// Other keys and other operations give no fresh budget (R13).
-	got := count(together(n, func(i int) (err error) {
-		switch i % 4 {
-		case 0:
-			_, err = l.NewRecoveryCodes(t.Context(), wrong)
-		case 1:
-			err = l.ResetOTP(t.Context(), keys.OTPAuthority{Code: wrong})
-		case 2:
-			_, err = l.DisablePrimaryKey(t.Context(), "files", 0, wrong)
-		default:
-			_, err = l.Roll(t.Context(), keys.RollRequest{Key: fmt.Sprintf("web-%d", i/4%4), Offer: offer, Code: wrong})
-		}
-		return err
-	}))
-	if got[fault.OTPWrong] != 5 || got[fault.OTPLocked] != n-5 {
-		t.Errorf("%d wrong codes = %v, want 5 compared and the others locked out", n, got)
-	}
-	locked := func(when string, s keys.Service) {
-		t.Helper()
-		status, err := s.OTPStatus(t.Context())
-		want := p.clock.Now().Add(15 * time.Minute)
-		if err != nil || status.Failures != 5 || status.LockedUntil == nil || !status.LockedUntil.Equal(want) {
-			t.Errorf("%s: OTPStatus() = %+v, %v; want 5 failures, locked for 15 minutes", when, status, err)
-		}
-		_, err = s.NewRecoveryCodes(t.Context(), auth.At(p.clock.Now()))
-		keystest.WantCode(t, when+": the right code while locked", err, fault.OTPLocked)
-	}
-	locked("after the burst", l)
-	locked("after reopening", p.open(t))
-	refused := keystest.Events(t, l, keys.AuditFilter{Outcome: string(audit.Refused)})
-	if len(refused) != n+2 {
-		t.Errorf("%d refusals in the audit log, want %d", len(refused), n+2)
-	}
-}
 
 func TestR12_RollbackDoesNotUndoTheCount(t *testing.T) {
 	p := newPlace(t)
@@ -236,7 +148,7 @@ func TestRecoveryCodeWorksOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := count(together(8, func(int) error {
+	got := keystest.Count(keystest.AtOnce(8, func(int) error {
 		return l.ResetOTP(context.Background(), keys.OTPAuthority{RecoveryCode: codes[0]})
 	}))
 	if got[""] != 1 || got[fault.NotFound] != 7 {

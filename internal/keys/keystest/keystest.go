@@ -101,6 +101,12 @@ func Draw(t testing.TB) Drawn {
 	return Drawn{drawn, keys.NewOffer(drawn, p.pair)}
 }
 
+// NewKey makes an active key and returns its credential.
+func NewKey(t testing.TB, s keys.Service, name string) Drawn {
+	t.Helper()
+	return (&world{Service: s}).active(t, name).current
+}
+
 // Proof proves possession of the credential.
 func (d Drawn) Proof(p keys.Pending) []byte {
 	return credential.Proof(d.SigningKey, p.KeyID, p.AccessKeyID, p.Challenge)
