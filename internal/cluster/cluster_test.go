@@ -13,14 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"keyctl/internal/access"
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
-	"keyctl/internal/fault"
 	"keyctl/internal/httpapi"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
@@ -33,48 +31,58 @@ type cluster struct {
 	t      *testing.T
 	open   func(context.Context) (*store.DB, error)
 	master envelope.MasterKey
-	clock  *keystest.Clock
-	owner  *node // has the first owner's Service, too
+	env    keys.Env
+	clock  *keystest.Clock // that of env
 	nodes  []*node
 }
 
 // newCluster initialises the store in an empty PostgreSQL database and starts servers on it.
 func newCluster(t *testing.T, url string, servers int) *cluster {
 	t.Helper()
-	return newClusterOn(t, servers,
+	clock := keystest.NewClock()
+	c := newClusterIn(t, url, servers, clock.Env())
+	c.clock = clock
+	return c
+}
+
+// newClusterIn is newCluster in a given world.
+func newClusterIn(t *testing.T, url string, servers int, env keys.Env) *cluster {
+	t.Helper()
+	return newClusterOn(t, servers, env,
 		func(ctx context.Context, fill func(context.Context, *store.DB) error) error {
 			return store.CreatePostgres(ctx, url, store.Options{}, fill)
 		},
 		func(ctx context.Context) (*store.DB, error) { return store.OpenPostgres(ctx, url, store.Options{}) })
 }
 
-// newSQLiteCluster is newCluster with a file.
+// newSQLiteCluster is newCluster with a file, and one server.
 func newSQLiteCluster(t *testing.T) *cluster {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyctl.db")
-	return newClusterOn(t, 1,
+	path, clock := filepath.Join(t.TempDir(), "keyctl.db"), keystest.NewClock()
+	c := newClusterOn(t, 1, clock.Env(),
 		func(ctx context.Context, fill func(context.Context, *store.DB) error) error {
 			return store.Create(ctx, path, store.Options{}, fill)
 		},
 		func(ctx context.Context) (*store.DB, error) { return store.Open(ctx, path, store.Options{}) })
+	c.clock = clock
+	return c
 }
 
-func newClusterOn(t *testing.T, servers int, create func(context.Context, func(context.Context, *store.DB) error) error,
+func newClusterOn(t *testing.T, servers int, env keys.Env, create func(context.Context, func(context.Context, *store.DB) error) error,
 	open func(context.Context) (*store.DB, error)) *cluster {
 	t.Helper()
 	master, err := envelope.DrawMasterKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, open: open, master: master, clock: keystest.NewClock()}
-	err = create(t.Context(), func(ctx context.Context, db *store.DB) error { return keys.Init(ctx, db, master, c.clock.Env()) })
+	c := &cluster{t: t, open: open, master: master, env: env}
+	err = create(t.Context(), func(ctx context.Context, db *store.DB) error { return keys.Init(ctx, db, master, env) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range servers {
 		c.nodes = append(c.nodes, c.serve())
 	}
-	c.owner = c.nodes[0]
 	return c
 }
 
@@ -95,7 +103,7 @@ func (c *cluster) serveOn(open func(context.Context) (*store.DB, error)) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	local, err := keys.Open(t.Context(), db, c.master, c.clock.Env())
+	local, err := keys.Open(t.Context(), db, c.master, c.env)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +111,7 @@ func (c *cluster) serveOn(open func(context.Context) (*store.DB, error)) *node {
 	s, err := server.New(server.Options{
 		Listen: "127.0.0.1:0",
 		Handler: httpapi.NewServer(httpapi.ServerOptions{
-			Door: httpapi.NewStoreDoor(local, c.clock.Now, log), Version: "1.2.3", Annotate: server.Annotate,
+			Door: httpapi.NewStoreDoor(local, c.env.Now, log), Version: "1.2.3", Annotate: server.Annotate,
 			Origin: func(ctx context.Context) keys.Origin {
 				address, id := server.Origin(ctx)
 				return keys.Origin{Address: address, RequestID: id}
@@ -147,7 +155,7 @@ func (c *cluster) token(operator string) credential.Secret {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if _, err := c.owner.local.CreateToken(c.t.Context(), keys.NewToken{Token: token, Operator: operator}); err != nil {
+	if _, err := c.nodes[0].local.CreateToken(c.t.Context(), keys.NewToken{Token: token, Operator: operator}); err != nil {
 		c.t.Fatal(err)
 	}
 	return token
@@ -156,7 +164,7 @@ func (c *cluster) token(operator string) credential.Secret {
 // operator makes an operator.
 func (c *cluster) operator(name string, role access.Role) {
 	c.t.Helper()
-	if _, err := c.owner.local.CreateOperator(c.t.Context(), keys.NewOperator{Name: name, Role: role}); err != nil {
+	if _, err := c.nodes[0].local.CreateOperator(c.t.Context(), keys.NewOperator{Name: name, Role: role}); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -178,40 +186,6 @@ func (c *cluster) clients(token credential.Secret) (all []keys.Service) {
 		all = append(all, c.client(n, token))
 	}
 	return all
-}
-
-// newKey makes an active key.
-func newKey(t *testing.T, s keys.Service, name string, datasets ...string) keystest.Drawn {
-	t.Helper()
-	d := keystest.Draw(t)
-	pending, err := s.CreateKey(t.Context(), keys.NewKey{Name: name, Datasets: datasets, Offer: d.Offer})
-	if err == nil {
-		_, err = s.Prove(t.Context(), d.AccessKeyID, d.Proof(pending))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
-// together calls a function n times at once and counts the codes of what it returned; empty is success.
-func together(n int, call func(i int) error) map[fault.Code]int {
-	codes := map[fault.Code]int{}
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	begin := make(chan struct{})
-	for i := range n {
-		all.Go(func() {
-			<-begin
-			err := call(i)
-			mu.Lock()
-			defer mu.Unlock()
-			codes[fault.CodeOf(err)]++
-		})
-	}
-	close(begin)
-	all.Wait()
-	return codes
 }
 
 // rounds is how many rounds a test goes: few, or as many as KEYCTL_TORTURE's kills ask for.

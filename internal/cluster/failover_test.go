@@ -13,6 +13,7 @@ import (
 
 	"keyctl/internal/fault"
 	"keyctl/internal/httpapi"
+	"keyctl/internal/keys/keystest"
 	"keyctl/internal/postgrestest"
 	"keyctl/internal/store"
 )
@@ -150,7 +151,7 @@ func TestR51_FailsClosed(t *testing.T) {
 		return store.OpenPostgres(ctx, pair.URL("postgres"), store.Options{Wait: 300 * time.Millisecond})
 	})
 	token := c.token("")
-	d := newKey(t, c.client(hasty, token), "web-01")
+	d := keystest.NewKey(t, c.client(hasty, token), "web-01")
 	ask := func() (status int, allowed bool, code fault.Code) {
 		body := `{"access_key_id":"` + d.AccessKeyID + `","secret_signing_key":"` + d.SigningKey.Reveal() + `"}`
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, hasty.url+"/v1/verify", strings.NewReader(body))
@@ -178,7 +179,7 @@ func TestR51_FailsClosed(t *testing.T) {
 	const askers = 16 // more than there are connections
 	everyone := func(when string, wantStatus int, wantAllowed bool, wantCode fault.Code) {
 		t.Helper()
-		together(askers, func(int) error {
+		keystest.AtOnce(askers, func(int) error {
 			if status, allowed, code := ask(); status != wantStatus || allowed != wantAllowed || code != wantCode {
 				t.Errorf("%s: %d, allowed %t, %q; want %d, %t, %q", when, status, allowed, code, wantStatus, wantAllowed, wantCode)
 			}
