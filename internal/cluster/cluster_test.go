@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type cluster struct {
 	env    keys.Env
 	clock  *keystest.Clock // that of env
 	nodes  []*node
+	steps  sync.RWMutex // held by who moves the clock; shared by who has a code in hand
 }
 
 // newCluster initialises the store in an empty PostgreSQL database and starts servers on it.
@@ -186,6 +188,37 @@ func (c *cluster) clients(token credential.Secret) (all []keys.Service) {
 		all = append(all, c.client(n, token))
 	}
 	return all
+}
+
+// phone shows the codes of one operator, among several who share a clock.
+type phone struct {
+	*keystest.Authenticator
+	c    *cluster
+	step int64 // of the last code
+}
+
+// enroll gives a client's operator a second factor.
+func (c *cluster) enroll(client keys.Service) *phone {
+	c.t.Helper()
+	auth := keystest.Enroll(c.t, client, c.clock)
+	return &phone{auth, c, access.StepAt(c.clock.Now())}
+}
+
+// code is a code that was not used yet. The clock stands still until release.
+func (p *phone) code() (code string, release func()) {
+	for {
+		p.c.steps.RLock()
+		if step := access.StepAt(p.c.clock.Now()); step > p.step {
+			p.step = step
+			return p.At(p.c.clock.Now()), p.c.steps.RUnlock
+		}
+		p.c.steps.RUnlock()
+		p.c.steps.Lock()
+		if access.StepAt(p.c.clock.Now()) <= p.step {
+			p.c.clock.Advance(access.Step)
+		}
+		p.c.steps.Unlock()
+	}
 }
 
 // rounds is how many rounds a test goes: few, or as many as KEYCTL_TORTURE's kills ask for.

@@ -69,7 +69,6 @@ type load struct {
 	workers []*worker
 	all     sync.WaitGroup
 	stopped atomic.Bool
-	steps   sync.RWMutex // held by who moves the clock; shared by who has a code in hand
 
 	mu       sync.Mutex
 	answers  map[fault.Code]int
@@ -88,8 +87,7 @@ type worker struct {
 	*load
 	name     string
 	services []keys.Service
-	phone    *keystest.Authenticator
-	step     int64 // of the last code
+	phone    *phone
 	random   *rand.Rand
 	pages    []*page
 }
@@ -102,8 +100,7 @@ func newLoad(t *testing.T, c *cluster, workers int) *load {
 		w := &worker{load: l, name: fmt.Sprintf("worker-%d", i), random: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(i)))}
 		c.operator(w.name, access.Admin)
 		w.services = c.clients(c.token(w.name))
-		w.phone = keystest.Enroll(t, w.services[0], c.clock)
-		w.step = access.StepAt(c.clock.Now())
+		w.phone = c.enroll(w.services[0])
 		l.workers = append(l.workers, w)
 	}
 	return l
@@ -273,23 +270,6 @@ func (w *worker) prove(h *held, pending keys.Pending) outcome {
 	}, fault.Superseded, fault.KeyDeleted)
 }
 
-// code is a code that was not used yet; the clock stands still until release.
-func (w *worker) code() (code string, release func()) {
-	for {
-		w.steps.RLock()
-		if step := access.StepAt(w.c.clock.Now()); step > w.step {
-			w.step = step
-			return w.phone.At(w.c.clock.Now()), w.steps.RUnlock
-		}
-		w.steps.RUnlock()
-		w.steps.Lock()
-		if access.StepAt(w.c.clock.Now()) <= w.step {
-			w.c.clock.Advance(access.Step)
-		}
-		w.steps.Unlock()
-	}
-}
-
 func (w *worker) roll(p *page) {
 	h := w.draw(p)
 	h.rolls = true
@@ -299,7 +279,7 @@ func (w *worker) roll(p *page) {
 	}
 	var pending keys.Pending
 	h.made = w.try("roll", func(s keys.Service) (err error) {
-		code, release := w.code()
+		code, release := w.phone.code()
 		defer release()
 		pending, err = s.Roll(w.t.Context(), keys.RollRequest{Key: p.id, Terms: terms, Offer: h.Offer, Code: code})
 		return err

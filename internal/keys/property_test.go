@@ -9,12 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"keyctl/internal/fault"
-	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
 	"keyctl/internal/store"
@@ -49,7 +46,7 @@ func TestStateTable(t *testing.T) {
 			rt.Fatal(err)
 		}
 		p.clock.Set(keystest.Morning.Add(time.Hour))
-		play := &game{t: t, place: &fresh, auth: auth, model: &model{now: p.clock.Now()}}
+		play := &game{t: t, place: &fresh, auth: auth, model: &keystest.Model{Now: p.clock.Now(), By: "alex"}}
 		play.reopen(rt)
 		defer func() {
 			_ = play.db.Close()
@@ -71,8 +68,8 @@ type game struct {
 	db    *store.DB
 	place *place
 	auth  *keystest.Authenticator
-	model *model
-	made  []*modelCredential // every credential ever
+	model *keystest.Model
+	made  []*keystest.ModelCredential // every credential ever
 }
 
 // reopen goes on in a new process.
@@ -100,17 +97,17 @@ func (g *game) want(rt *rapid.T, what string, err error, code fault.Code) {
 
 func (g *game) tick(to time.Time) {
 	g.place.clock.Set(to)
-	g.model.tick(to)
+	g.model.Tick(to)
 }
 
 // code is a code that was not used yet. Asking for it takes half a minute.
 func (g *game) code() string {
 	code := g.auth.Next()
-	g.model.tick(g.place.clock.Now())
+	g.model.Tick(g.place.clock.Now())
 	return code
 }
 
-func (g *game) credential(rt *rapid.T) *modelCredential {
+func (g *game) credential(rt *rapid.T) *keystest.ModelCredential {
 	if len(g.made) == 0 {
 		rt.Skip("no credential yet")
 	}
@@ -118,10 +115,10 @@ func (g *game) credential(rt *rapid.T) *modelCredential {
 }
 
 // key prefers keys that are not deleted: of those there is much more to say.
-func (g *game) key(rt *rapid.T) *modelKey {
-	some := g.model.keys
+func (g *game) key(rt *rapid.T) *keystest.ModelKey {
+	some := g.model.Keys
 	if rapid.IntRange(0, 9).Draw(rt, "which") > 0 {
-		some = slices.DeleteFunc(slices.Clone(some), func(k *modelKey) bool { return k.deleted })
+		some = slices.DeleteFunc(slices.Clone(some), func(k *keystest.ModelKey) bool { return k.Deleted })
 	}
 	if len(some) == 0 {
 		rt.Skip("no key yet")
@@ -143,17 +140,17 @@ func (g *game) moves() map[string]func(*rapid.T) {
 			d := keystest.Draw(g.t)
 			r := keys.NewKey{Name: rapid.SampledFrom([]string{"w", "x", "y", "z"}).Draw(rt, "name"), Offer: d.Offer}
 			if life := g.duration(rt, 0, 0, 5*time.Minute, hour, 40*days); life > 0 {
-				r.ExpiresAt = g.model.now.Add(life)
+				r.ExpiresAt = g.model.Now.Add(life)
 			}
 			if name := rapid.SampledFrom([]string{"", "a", "b"}).Draw(rt, "dataset"); name != "" {
 				r.Datasets = []string{name}
 			}
-			c := &modelCredential{Drawn: d, create: &r}
-			code := g.model.create(c)
+			c := &keystest.ModelCredential{Drawn: d, Create: &r}
+			code := g.model.Create(c)
 			pending, err := g.CreateKey(ctx, r)
 			g.want(rt, "CreateKey", err, code)
 			if code == "" {
-				c.pending, c.key.id = pending, pending.KeyID
+				c.Pending, c.Key.ID = pending, pending.KeyID
 				g.made = append(g.made, c)
 			}
 			if rapid.Bool().Draw(rt, "prove at once") && code == "" {
@@ -163,7 +160,7 @@ func (g *game) moves() map[string]func(*rapid.T) {
 		"prove": func(rt *rapid.T) { g.prove(rt, g.credential(rt)) },
 		"prove wrongly": func(rt *rapid.T) {
 			c := g.credential(rt)
-			code := g.model.attempt(c)
+			code := g.model.Attempt(c)
 			if code == "" {
 				code = fault.Unauthenticated
 			}
@@ -172,37 +169,37 @@ func (g *game) moves() map[string]func(*rapid.T) {
 		},
 		"withdraw": func(rt *rapid.T) {
 			c := g.credential(rt)
-			g.want(rt, "Withdraw", g.Withdraw(ctx, c.AccessKeyID), g.model.withdraw(c))
+			g.want(rt, "Withdraw", g.Withdraw(ctx, c.AccessKeyID), g.model.Withdraw(c))
 		},
 		"repeat": func(rt *rapid.T) {
 			c := g.credential(rt)
 			var again keys.Pending
 			var err error
-			if c.create != nil {
-				again, err = g.CreateKey(ctx, *c.create)
+			if c.Create != nil {
+				again, err = g.CreateKey(ctx, *c.Create)
 			} else {
-				again, err = g.Roll(ctx, *c.roll)
+				again, err = g.Roll(ctx, *c.Roll)
 			}
-			code := g.model.attempt(c)
+			code := g.model.Attempt(c)
 			g.want(rt, "a repeated request", err, code)
-			if code == "" && (again.KeyID != c.key.id || again.Proven == c.proven.IsZero() || again.Generation != c.generation) {
+			if code == "" && (again.KeyID != c.Key.ID || again.Proven == c.Proven.IsZero() || again.Generation != c.Generation) {
 				rt.Fatalf("a repeated request = %+v", again)
 			}
 		},
 		"roll": func(rt *rapid.T) {
 			k, d := g.key(rt), keystest.Draw(g.t)
-			r := keys.RollRequest{Key: k.id, Offer: d.Offer, Code: g.code()}
+			r := keys.RollRequest{Key: k.ID, Offer: d.Offer, Code: g.code()}
 			r.Terms.Grace.For = g.duration(rt, 0, hour, days, 30*days)
 			r.Terms.FinishPrevious = rapid.Bool().Draw(rt, "finish previous")
-			c := &modelCredential{Drawn: d, roll: &r}
-			code := g.model.rollKey(k, c)
+			c := &keystest.ModelCredential{Drawn: d, Roll: &r}
+			code := g.model.Roll(k, c)
 			pending, err := g.Roll(ctx, r)
 			g.want(rt, "Roll", err, code)
 			if code == "" {
-				c.pending = pending
+				c.Pending = pending
 				g.made = append(g.made, c)
-				if pending.Generation != c.generation {
-					rt.Fatalf("Roll gives generation %d, the model says %d", pending.Generation, c.generation)
+				if pending.Generation != c.Generation {
+					rt.Fatalf("Roll gives generation %d, the model says %d", pending.Generation, c.Generation)
 				}
 				if rapid.Bool().Draw(rt, "prove at once") {
 					g.prove(rt, c)
@@ -211,55 +208,55 @@ func (g *game) moves() map[string]func(*rapid.T) {
 		},
 		"extend": func(rt *rapid.T) {
 			k, code, d := g.key(rt), g.code(), g.duration(rt, hour, 10*days, 30*days)
-			_, err := g.ExtendRoll(ctx, k.id, keys.Grace{For: d}, code)
-			g.want(rt, "ExtendRoll", err, g.model.extend(k, d))
+			_, err := g.ExtendRoll(ctx, k.ID, keys.Grace{For: d}, code)
+			g.want(rt, "ExtendRoll", err, g.model.Extend(k, d))
 		},
 		"finish": func(rt *rapid.T) {
 			k := g.key(rt)
-			_, err := g.FinishRoll(ctx, k.id)
-			g.want(rt, "FinishRoll", err, g.model.finish(k))
+			_, err := g.FinishRoll(ctx, k.ID)
+			g.want(rt, "FinishRoll", err, g.model.Finish(k))
 		},
 		"cancel": func(rt *rapid.T) {
 			k, code := g.key(rt), g.code()
-			_, err := g.CancelRoll(ctx, k.id, code)
-			g.want(rt, "CancelRoll", err, g.model.cancel(k))
+			_, err := g.CancelRoll(ctx, k.ID, code)
+			g.want(rt, "CancelRoll", err, g.model.Cancel(k))
 		},
 		"disable": func(rt *rapid.T) {
 			k, compromised := g.key(rt), rapid.IntRange(0, 3).Draw(rt, "compromised") == 0
-			_, err := g.DisableKey(ctx, k.id, compromised)
-			g.want(rt, "DisableKey", err, g.model.disable(k, compromised))
+			_, err := g.DisableKey(ctx, k.ID, compromised)
+			g.want(rt, "DisableKey", err, g.model.Disable(k, compromised))
 		},
 		"enable": func(rt *rapid.T) {
 			k := g.key(rt)
-			_, err := g.EnableKey(ctx, k.id)
-			g.want(rt, "EnableKey", err, g.model.enable(k))
+			_, err := g.EnableKey(ctx, k.ID)
+			g.want(rt, "EnableKey", err, g.model.Enable(k))
 		},
 		"delete": func(rt *rapid.T) {
 			k := g.key(rt)
-			_, err := g.DeleteKey(ctx, k.id)
+			_, err := g.DeleteKey(ctx, k.ID)
 			g.want(rt, "DeleteKey", err, "")
-			k.delete()
+			k.Delete()
 		},
 		"edit expiry": func(rt *rapid.T) {
 			k, at := g.key(rt), time.Time{}
 			if life := g.duration(rt, 0, time.Microsecond, time.Minute, hour, 40*days); life > 0 {
-				at = g.model.now.Add(life)
+				at = g.model.Now.Add(life)
 			}
-			_, err := g.EditKey(ctx, k.id, keys.KeyEdit{ExpiresAt: &at})
-			g.want(rt, "EditKey", err, g.model.setExpiry(k, at))
+			_, err := g.EditKey(ctx, k.ID, keys.KeyEdit{ExpiresAt: &at})
+			g.want(rt, "EditKey", err, g.model.SetExpiry(k, at))
 		},
 		"attach": func(rt *rapid.T) {
 			k, name := g.key(rt), rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "dataset")
-			_, err := g.AttachKeys(ctx, name, []string{k.id})
-			g.want(rt, "AttachKeys", err, g.model.attach(k, name))
+			_, err := g.AttachKeys(ctx, name, []string{k.ID})
+			g.want(rt, "AttachKeys", err, g.model.Attach(k, name))
 		},
 		"detach": func(rt *rapid.T) {
 			k, name := g.key(rt), rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "dataset")
-			_, err := g.DetachKeys(ctx, name, []string{k.id})
-			g.want(rt, "DetachKeys", err, g.model.detach(k, name))
+			_, err := g.DetachKeys(ctx, name, []string{k.ID})
+			g.want(rt, "DetachKeys", err, g.model.Detach(k, name))
 		},
 		"wait": func(rt *rapid.T) {
-			g.tick(g.model.now.Add(g.duration(rt, time.Second, 5*time.Minute, keys.PendingFor, hour, days, 31*days)))
+			g.tick(g.model.Now.Add(g.duration(rt, time.Second, 5*time.Minute, keys.PendingFor, hour, days, 31*days)))
 		},
 		"wait for a limit": func(rt *rapid.T) {
 			limits := g.limits()
@@ -268,7 +265,7 @@ func (g *game) moves() map[string]func(*rapid.T) {
 			}
 			at := rapid.SampledFrom(limits).Draw(rt, "limit")
 			at = at.Add(time.Duration(rapid.IntRange(-1, 1).Draw(rt, "beside it")) * time.Microsecond)
-			if at.After(g.model.now) {
+			if at.After(g.model.Now) {
 				g.tick(at)
 			}
 		},
@@ -277,35 +274,34 @@ func (g *game) moves() map[string]func(*rapid.T) {
 
 // limits are the instants to come at which something ends.
 func (g *game) limits() (limits []time.Time) {
-	for _, k := range g.model.keys {
-		limits = append(limits, k.expires)
-		for _, c := range k.credentials {
-			limits = append(limits, c.grace)
-			if c.proven.IsZero() {
-				limits = append(limits, c.pending.Until)
+	for _, k := range g.model.Keys {
+		limits = append(limits, k.Expires)
+		for _, c := range k.Credentials {
+			limits = append(limits, c.Grace)
+			if c.Proven.IsZero() {
+				limits = append(limits, c.Pending.Until)
 			}
-			if !c.retired.IsZero() {
-				limits = append(limits, c.retired.Add(keys.RetiredFor))
+			if !c.Retired.IsZero() {
+				limits = append(limits, c.Retired.Add(keys.RetiredFor))
 			}
 		}
 	}
-	return slices.DeleteFunc(limits, func(at time.Time) bool { return !at.After(g.model.now) })
+	return slices.DeleteFunc(limits, func(at time.Time) bool { return !at.After(g.model.Now) })
 }
 
-func (g *game) prove(rt *rapid.T, c *modelCredential) {
-	code := g.model.prove(c)
-	proven, err := g.Prove(g.t.Context(), c.AccessKeyID, c.Proof(c.pending))
+func (g *game) prove(rt *rapid.T, c *keystest.ModelCredential) {
+	code := g.model.Prove(c)
+	proven, err := g.Prove(g.t.Context(), c.AccessKeyID, c.Proof(c.Pending))
 	g.want(rt, "Prove", err, code)
 	if code != "" {
 		return
 	}
-	g.same(rt, "what the proof answers about the old credential", proven.Previous, c.previous)
-	g.same(rt, "what the proof answers about the key", proven.Key, g.model.view(c.key))
+	g.same(rt, "what the proof answers about the old credential", proven.Previous, c.Previous)
+	g.same(rt, "what the proof answers about the key", proven.Key, g.model.View(c.Key))
 }
 
 func (g *game) same(rt *rapid.T, what string, got, want any) {
-	lists := cmp.Comparer(func(a, b iprange.List) bool { return a.Equal(b) })
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), lists); d != "" {
+	if d := keystest.Difference(got, want); d != "" {
 		rt.Fatalf("%s (-model +got):\n%s", what, d)
 	}
 }
@@ -317,7 +313,7 @@ func (g *game) compare(rt *rapid.T) {
 	if err != nil {
 		rt.Fatalf("Keys() = %v", err)
 	}
-	want := g.model.listed()
+	want := g.model.Listed()
 	slices.SortFunc(want, func(a, b keys.KeyView) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {
 			return c
@@ -341,8 +337,8 @@ func (g *game) compare(rt *rapid.T) {
 	g.same(rt, "the rolls", rolling, wantRolling)
 	for _, c := range g.made {
 		v, err := g.Verify(ctx, c.Question())
-		if want := g.model.reason(c); err != nil || v.Reason != want || v.Allowed != (want == keys.ReasonOK) {
-			rt.Fatalf("the credential %s of generation %d of %s is %q, %v; the model says %q", c.AccessKeyID, c.generation, c.key.name, v.Reason, err, want)
+		if want := g.model.Reason(c); err != nil || v.Reason != want || v.Allowed != (want == keys.ReasonOK) {
+			rt.Fatalf("the credential %s of generation %d of %s is %q, %v; the model says %q", c.AccessKeyID, c.Generation, c.Key.Name, v.Reason, err, want)
 		}
 	}
 }

@@ -188,10 +188,15 @@ func WantCode(t testing.TB, what string, err error, want fault.Code) {
 // Diff compares values as they travel: an empty list and none are the same.
 func Diff(t testing.TB, what string, got, want any) {
 	t.Helper()
-	lists := cmp.Comparer(func(a, b iprange.List) bool { return a.Equal(b) })
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), lists); d != "" {
+	if d := Difference(got, want); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
+}
+
+// Difference is what Diff would show; empty if there is none.
+func Difference(got, want any) string {
+	lists := cmp.Comparer(func(a, b iprange.List) bool { return a.Equal(b) })
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), lists)
 }
 
 // All reads a list to its end, page by page.
