@@ -51,20 +51,22 @@ func Size(path string) int64 {
 	return bytes
 }
 
-// Kept is a copy of a store that an upgrade or a restore left beside it.
+// Kept is a copy of a store that an upgrade, a restore or a move left beside it.
 type Kept struct {
-	Path string
-	At   time.Time // when it was put aside
+	Path  string
+	At    time.Time // when it was put aside
+	Moved bool      // it was moved to another place, and is none of the store that is here, if there is one
 }
 
 // The endings of the names of copies.
 const (
 	replacedInfix = ".replaced-" // and the time, as in replacedTime
+	movedInfix    = ".moved-"    // and the time
 	beforeInfix   = ".before-v"  // and the version of the upgrade
 	replacedTime  = "20060102T150405Z"
 )
 
-// KeptCopies finds the copies that Migrate and Replace left beside a store, ordered by name. A folder that is not there
+// KeptCopies finds the copies that Migrate, Replace and PutAside left beside a store, ordered by name. A folder that is not there
 // holds none.
 func KeptCopies(path string) ([]Kept, error) {
 	path = resolved(path)
@@ -79,7 +81,7 @@ func KeptCopies(path string) ([]Kept, error) {
 			continue
 		}
 		if at := keptAt(entry, ending); !at.IsZero() {
-			copies = append(copies, Kept{filepath.Join(filepath.Dir(path), entry.Name()), at})
+			copies = append(copies, Kept{filepath.Join(filepath.Dir(path), entry.Name()), at, strings.HasPrefix(ending, movedInfix)})
 		}
 	}
 	return copies, nil
@@ -87,9 +89,11 @@ func KeptCopies(path string) ([]Kept, error) {
 
 // keptAt is when a copy was put aside, by the ending of its name: the zero time for a file that is no such copy.
 func keptAt(entry fs.DirEntry, ending string) time.Time {
-	if when, ok := strings.CutPrefix(ending, replacedInfix); ok {
-		at, _ := time.Parse(replacedTime, when)
-		return at
+	for _, infix := range []string{replacedInfix, movedInfix} {
+		if when, ok := strings.CutPrefix(ending, infix); ok {
+			at, _ := time.Parse(replacedTime, when)
+			return at
+		}
 	}
 	version, ok := strings.CutPrefix(ending, beforeInfix)
 	if _, err := strconv.Atoi(version); !ok || err != nil {

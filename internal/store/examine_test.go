@@ -169,8 +169,9 @@ func TestKeptCopies(t *testing.T) {
 	}
 	upgraded := time.Date(2026, 2, 1, 10, 0, 0, 0, time.UTC)
 	for name, kept := range map[string]bool{
-		"keyctl.db": false, "keyctl.db.replaced-20260301T080000Z": true, "keyctl.db.replaced-20260301T080000Z-wal": false,
-		"keyctl.db.before-v2": true, "keyctl.db.before-v2-wal": false, "keyctl.db.replaced-monday": false, "keyctl.db.before-": false,
+		"keyctl.db": false, "keyctl.db.replaced-20260301T080000Z": true, "keyctl.db.moved-20260301T080000Z": true,
+		"keyctl.db.replaced-20260301T080000Z-wal": false,
+		"keyctl.db.before-v2":                     true, "keyctl.db.before-v2-wal": false, "keyctl.db.replaced-monday": false, "keyctl.db.before-": false,
 		"other.db.replaced-20260301T080000Z": false, "keyctl.db-wal": false,
 	} {
 		file := filepath.Join(folder, name)
@@ -194,7 +195,8 @@ func TestKeptCopies(t *testing.T) {
 		got[i].At = got[i].At.UTC()
 	}
 	diff(t, "KeptCopies", got, []Kept{
-		{path + ".before-v2", upgraded}, {path + ".replaced-20260301T080000Z", morning.Truncate(time.Second)},
+		{path + ".before-v2", upgraded, false}, {path + ".moved-20260301T080000Z", morning.Truncate(time.Second), true},
+		{path + ".replaced-20260301T080000Z", morning.Truncate(time.Second), false},
 	})
 }
 

@@ -25,7 +25,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	db.file, err = hold(db.path, opts.Warn)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NoStore, "no store at %q", db.path).WithHint("run `keyctl init`").WithCause(err)
+		return nil, noStore(db.path).WithCause(err)
 	}
 	if err != nil {
 		return nil, err

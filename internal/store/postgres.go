@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -192,10 +193,16 @@ func (t *tx) beginPostgres() error {
 	if err := t.ctx.Err(); err != nil {
 		return t.fail(err)
 	}
-	var version int64
+	var version, locked int64
 	batch := &pgx.Batch{}
 	batch.Queue(beginPostgresUpdate)
-	batch.Queue(lockWriters)
+	batch.Queue(lockWriters).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&locked)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return arrivingStore(t.db.path)
+		}
+		return err
+	})
 	batch.Queue(selectVersion).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
 	batch.Queue(selectHead).QueryRow(func(row pgx.Row) error {
 		head, err := headRow(row.Scan)
@@ -243,12 +250,16 @@ func (t *tx) sendBatch(ctx context.Context, batch *pgx.Batch) error {
 // checkTables tells a database without a store from one that cannot be reached.
 func (db *DB) checkTables(ctx context.Context) error {
 	return db.view(ctx, func(t *tx) error {
-		there, _, err := first(t, func(row scan) (there bool, err error) { return there, row(&there) },
-			`SELECT to_regclass('goose_db_version') IS NOT NULL AND to_regclass('meta') IS NOT NULL`)
-		if err == nil && !there {
-			err = fault.New(fault.NoStore, "no store in %q", db.path).WithHint("run `keyctl init`")
+		found, _, err := first(t, text, `SELECT concat_ws(' ', to_regclass('goose_db_version'), to_regclass('meta'), to_regclass('incoming_store'))`)
+		switch tables := strings.Fields(found); {
+		case err != nil:
+			return err
+		case slices.Contains(tables, "incoming_store"):
+			return arrivingStore(db.path)
+		case len(tables) < 2:
+			return fault.New(fault.NoStore, "no store in %q", db.path).WithHint("run `keyctl init`")
 		}
-		return err
+		return nil
 	})
 }
 

@@ -99,6 +99,22 @@ func TestR48_ReplaceTakesInTheOldLog(t *testing.T) {
 func TestR48_ReplaceWaitsForTheOldStore(t *testing.T) {
 	path, newPath := twoStores(t)
 	// Another process has it open; within this one Replace would refuse at once.
+	letGo, ended := holdElsewhere(t, path)
+	_, err := Replace(t.Context(), newPath, path, morning, Options{Wait: 300 * time.Millisecond})
+	if fault.CodeOf(err) != fault.StoreBusy {
+		t.Errorf("Replace of a store in use = %v, want code store_busy", err)
+	}
+	time.AfterFunc(300*time.Millisecond, letGo)
+	if _, err := Replace(t.Context(), newPath, path, morning, Options{}); err != nil {
+		t.Errorf("Replace once the other process ended = %v", err)
+	}
+	ended()
+	diff(t, "keys of the new store", keysOf(t, path), []string{testKey(2).Name})
+}
+
+// holdElsewhere has another process open the store, until it is told to let go of it. ended waits for that.
+func holdElsewhere(t *testing.T, path string) (letGo, ended func()) {
+	t.Helper()
 	cmd := child(t, "hold", path)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -114,18 +130,13 @@ func TestR48_ReplaceWaitsForTheOldStore(t *testing.T) {
 	if _, err := stdout.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Replace(t.Context(), newPath, path, morning, Options{Wait: 300 * time.Millisecond})
-	if fault.CodeOf(err) != fault.StoreBusy {
-		t.Errorf("Replace of a store in use = %v, want code store_busy", err)
+	letGo = func() { _ = stdin.Close() }
+	ended = func() {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
-	time.AfterFunc(300*time.Millisecond, func() { _ = stdin.Close() })
-	if _, err := Replace(t.Context(), newPath, path, morning, Options{}); err != nil {
-		t.Errorf("Replace once the other process ended = %v", err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
-	diff(t, "keys of the new store", keysOf(t, path), []string{testKey(2).Name})
+	return letGo, ended
 }
 
 func TestReplaceRefusesAnOpenStore(t *testing.T) {

@@ -151,10 +151,16 @@ func (c *connection) truncateLog() bool {
 }
 
 func (c *connection) close() error {
+	c.forget()
+	return c.raw.Close()
+}
+
+// forget closes the statements.
+func (c *connection) forget() {
 	for _, s := range c.statements {
 		_ = s.Close()
 	}
-	return c.raw.Close()
+	clear(c.statements)
 }
 
 // pool holds up to a number of connections to one file. They are opened when they are first needed.

@@ -1,8 +1,8 @@
 // Package store is keys.Store in SQL: what keyctl administers, kept in one SQLite file or in a PostgreSQL database.
 //
 // It remembers and decides nothing: rules are internal/keys, secrets arrive here sealed, times and states arrive as
-// values. Everything that is particular to PostgreSQL is in postgres.go, and to SQLite in sqlite.go, open.go, migrate.go and
-// the backup files; the SQL in the other files is what both have in common. The package knows no key material and writes no log.
+// values. Everything that is particular to PostgreSQL is in postgres.go and move_postgres.go, and to SQLite in sqlite.go, open.go,
+// migrate.go, move_sqlite.go and the backup files; the SQL in the other files is what both have in common. The package knows no key material and writes no log.
 package store
 
 import (
@@ -39,6 +39,8 @@ type Options struct {
 
 	// migrations stands in for the embedded ones where a test plays a newer keyctl.
 	migrations fs.FS
+	// batch stands in for batchRows where a test wants many batches of few rows.
+	batch int
 }
 
 func (o Options) wait() time.Duration {
@@ -127,6 +129,11 @@ func (t *tx) run(fn func(*tx) error) error {
 // Update implements keys.Store. Beyond its promises: a store whose file was replaced since it was opened is unavailable, as
 // is one whose disk failed to make an earlier change durable; outcome_unknown is that failure itself.
 func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
+	return db.change(ctx, (*tx).beginWriting, func(t *tx) error { return fn(t) })
+}
+
+// change is Update with a choice of how the transaction begins, takes the lock and looks where it is.
+func (db *DB) change(ctx context.Context, begin, fn func(*tx) error) error {
 	if db.glance {
 		return glancedAt(db.path)
 	}
@@ -136,7 +143,7 @@ func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
 		}
 		t := &tx{ctx: ctx, db: db, conn: c, writes: true}
 		defer t.rollback()
-		if err := t.beginWriting(); err != nil {
+		if err := begin(t); err != nil {
 			return t.busy, err
 		}
 		if err := fn(t); err != nil {
