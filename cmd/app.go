@@ -146,7 +146,7 @@ func (a *app) openOrCreate(ctx context.Context) (keys.Service, error) {
 		return service, err
 	}
 	cfg, cfgErr := a.config()
-	if cfgErr != nil || !cfg.StoreIsDefault || !cfg.MasterKeyIsDefault {
+	if cfgErr != nil || !cfg.StoreIsDefault || !cfg.MasterKeyIsDefault || store.WasMoved(cfg.StorePath) != "" {
 		return nil, err
 	}
 	if _, err := a.createStore(ctx, cfg); err != nil && !fault.Is(err, fault.Exists) {

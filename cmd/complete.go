@@ -302,7 +302,7 @@ func (a *app) offerValues(root *cobra.Command) {
 func (a *app) flagValues() map[string]cobra.CompletionFunc {
 	return map[string]cobra.CompletionFunc{
 		"output": words(outputs...), "color": words("auto", "always", "never"), "context": a.contexts, "key": a.storedFlag,
-		"store": places("sqlite:", "postgres://"), "token": places("file:", "env:", "keyring:", "command:"), "master-key": places("file:", "env:", "keyring:", "command:"),
+		"store": stores, "to": stores, "token": places("file:", "env:", "keyring:", "command:"), "master-key": places("file:", "env:", "keyring:", "command:"),
 
 		"dataset": a.completesFlag("dataset", datasetNames), "primary-key": a.completesFlag("primary-key", primaryKeyNames(nil)),
 		"object": a.completesFlag("object", keyNames(keys.KeyFilter{States: keys.KeyStates()})),
@@ -345,6 +345,9 @@ func places(kinds ...string) cobra.CompletionFunc {
 		return candidates, directive | cobra.ShellCompDirectiveNoSpace
 	}
 }
+
+// stores offers the two kinds of stores.
+var stores = places("sqlite:", "postgres://")
 
 func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault

@@ -44,11 +44,14 @@ var sweep = []string{
 	"operators enable ann", "tokens", "tokens create --out FORMAT.token", "tokens list", "tokens revoke TOKEN --yes",
 	"operators delete ann --yes", "context", "context add far --server https://h.example.com --token env:T", "context list",
 	"context use --none", "context remove far", "login http://127.0.0.1:1", "logout", "serve --listen nowhere",
+	"migrate --to sqlite:other.db",
 }
 
-// refusedLines never succeed: there is a store already, nothing is on standard input, no server is there, or the server
-// would not end.
-var refusedLines = []string{"init", "clipboard-clear", "login http://127.0.0.1:1", "logout", "serve --listen nowhere"}
+// refusedLines never succeed: there is a store already, nothing is on standard input, no server is there, the server would not
+// end, or there is no PostgreSQL (TestMigrate has one).
+var refusedLines = []string{
+	"init", "clipboard-clear", "login http://127.0.0.1:1", "logout", "serve --listen nowhere", "migrate --to sqlite:other.db",
+}
 
 // TestR1_SecretsAreShownOnce runs every command, in every format, after the secrets were shown: none shows them again.
 func TestR1_SecretsAreShownOnce(t *testing.T) {

@@ -88,7 +88,7 @@ func (a *app) storeFile() (string, error) {
 			WithHint("run it on the server's machine, or name a store with --store sqlite:%s", cmp.Or(cfg.DefaultStore, "PATH"))
 	case cfg.Postgres != "":
 		return "", fault.New(fault.Invalid, "this works on the file of a store, and this store is in PostgreSQL").
-			WithHint("docs/server.md says how PostgreSQL's own tools do it")
+			WithHint("PostgreSQL's own tools make and restore its backups (docs/server.md, Backup); a backup of a file is restored to a file, and `keyctl migrate` moves that")
 	}
 	return cfg.StorePath, nil
 }

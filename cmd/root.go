@@ -39,7 +39,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 		c.GroupID = groupMain
 		root.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newInit(a), newServe(a), newLogin(a), newLogout(a), newWhoami(a), newContext(a), newOperators(a), newTokens(a), newAudit(a), newBackup(a), newRestore(a), newDoctor(a), newCompletion(a), newVersion(a)} {
+	for _, c := range []*cobra.Command{newInit(a), newServe(a), newLogin(a), newLogout(a), newWhoami(a), newContext(a), newOperators(a), newTokens(a), newAudit(a), newBackup(a), newRestore(a), newMigrate(a), newDoctor(a), newCompletion(a), newVersion(a)} {
 		c.GroupID = groupStore
 		root.AddCommand(c)
 	}

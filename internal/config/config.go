@@ -318,6 +318,14 @@ func (c *Config) setGivenPlaces(s settings) (err error) {
 	return err
 }
 
+// WithStore is the configuration with another store, which the flag of that name names.
+func (c Config) WithStore(flag, value string) (Config, error) {
+	var err error
+	c.StorePath, c.Postgres, err = parseStore(value, "--"+flag)
+	c.StoreIsDefault = false
+	return c, err
+}
+
 // parseStore returns the path in sqlite:PATH, or a postgres:// URL. The value is not repeated in errors: a URL may contain a
 // password. In a flag it must not: other users of the machine can read the arguments of a program.
 func parseStore(value, source string) (path, postgres string, err error) {

@@ -26,6 +26,14 @@ func (l *Local) NoteBackup(ctx context.Context) error {
 	})
 }
 
+// NoteMove records that the store came to where it is now. from is the end of the audit log that came with it.
+func (l *Local) NoteMove(ctx context.Context, from audit.Head) error {
+	return l.update(ctx, func(c *change) error {
+		c.note("migrate", audit.Object{Type: "store", ID: l.storeID}, "head", from.Value())
+		return nil
+	})
+}
+
 // Restored makes a restored store safe to work on: authenticator codes shown up to now are spent, for they may have been
 // used after the backup was made; pending credentials are purged; and the audit log tells where the past ends.
 func (l *Local) Restored(ctx context.Context, backup AuditHeadView) error {

@@ -15,13 +15,12 @@ import (
 // freezeFile shuts everybody else out of a store's file. A server that has it open keeps answering from it, so there must be
 // none: what it lets in, the store's new place may have shut out.
 func (f *Frozen) freezeFile(ctx context.Context, path string, opts Options) error {
-	path = resolved(path)
-	if isHeld(path) {
-		return fault.New(fault.Internal, "a store that is open cannot be moved")
-	}
 	db, err := newDB(path, opts)
 	if err != nil {
 		return err
+	}
+	if path = resolved(db.path); isHeld(path) {
+		return fault.New(fault.Internal, "a store that is open cannot be moved")
 	}
 	lock, err := seize(ctx, path, opts)
 	switch {
