@@ -12,7 +12,6 @@ import (
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
-	"keyctl/internal/store"
 	"keyctl/internal/term"
 )
 
@@ -202,10 +201,6 @@ func (e *examination) begin() (*printer, error) {
 			return nil, err
 		}
 		a.cfg, a.output = &e.cfg, e.cfg.Output
-	} else if e.cfg.Server == "" {
-		if _, err := a.storeFile(); err != nil {
-			return nil, err
-		}
 	}
 	screen, err := a.terminal()
 	if err != nil {
@@ -228,7 +223,7 @@ func (e *examination) open(ctx context.Context) {
 	}
 	options := e.a.storeOptions()
 	options.Examine = true
-	e.a.db, e.storeErr = store.Open(ctx, e.cfg.StorePath, options)
+	e.a.db, e.storeErr = openDB(ctx, e.cfg, options)
 	e.masterErr = e.a.readMaster(ctx)
 	if e.storeErr == nil && e.masterErr == nil {
 		if e.local, e.localErr = keys.Open(ctx, e.a.db, *e.a.master, e.a.env()); e.localErr == nil {
@@ -252,6 +247,9 @@ func (e *examination) checks() []check {
 			{"keyring", e.keyring}, {"clipboard", e.clipboard}, {"path", e.path}, {"expiring-keys", e.expiringKeys},
 			{"unrestricted-keys", e.unrestrictedKeys}, {"unused-keys", e.unusedKeys},
 		}
+	}
+	if e.cfg.Postgres != "" {
+		return e.postgresChecks()
 	}
 	return []check{
 		{"configuration", e.configuration}, {"store", e.store}, {"master-key", e.masterKey}, {"permissions", e.permissions},

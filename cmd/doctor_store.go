@@ -46,7 +46,7 @@ func (e *examination) store(ctx context.Context) []finding {
 	switch {
 	case e.cfgErr != nil:
 		return e.unreadable()
-	case fault.Is(e.storeErr, fault.NoStore) && e.cfg.StoreIsDefault:
+	case fault.Is(e.storeErr, fault.NoStore) && e.cfg.StoreIsDefault && store.WasMoved(e.cfg.StorePath) == "":
 		return []finding{found(resultWarning, "there is no store yet at %q", e.cfg.StorePath).
 			hint("the first create makes one, or `keyctl init`; if there was one, `keyctl restore FILE` puts a backup in its place")}
 	case fault.Is(e.storeErr, fault.Forbidden):
@@ -235,6 +235,9 @@ func (e *examination) leftFiles() (findings []finding, young []string) {
 			findings = append(findings, found(resultWarning, "%s left by a command that was stopped: %s", counted(len(left), "file"), strings.Join(left, ", ")).
 				hint("remove them; one may hold a credential or a copy of the store"))
 		}
+	}
+	if e.cfg.StorePath == "" {
+		return findings, nil
 	}
 	copies, err := store.KeptCopies(e.cfg.StorePath)
 	if err != nil && !fault.Is(err, fault.Forbidden) {

@@ -371,3 +371,27 @@ func unreachable(path string) *fault.Error {
 	return fault.New(fault.Unavailable, "the PostgreSQL server of the store %q cannot be reached now", path).
 		WithHint("keyctl finds it again by itself when it is back")
 }
+
+// Server is what a PostgreSQL server says of itself.
+type Server struct {
+	Version        string
+	Now            time.Time // by its clock
+	Size           int64     // of the database, in bytes
+	Standby        bool      // one confirms each change before it is reported
+	FullPageWrites bool      // pages that were half written when the machine crashed are repaired
+}
+
+// Server asks the server of a store in PostgreSQL.
+func (db *DB) Server(ctx context.Context) (Server, error) {
+	var s Server
+	err := db.view(ctx, func(t *tx) error {
+		_, _, err := first(t, func(row scan) (struct{}, error) {
+			return struct{}{}, row(&s.Version, instant{&s.Now}, &s.Size, &s.Standby, &s.FullPageWrites)
+		}, `SELECT current_setting('server_version'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+			pg_database_size(current_database()), current_setting('synchronous_standby_names') <> '' AND
+			current_setting('synchronous_commit') <> 'local', current_setting('full_page_writes') = 'on'`)
+		return err
+	})
+	s.Version, _, _ = strings.Cut(s.Version, " ")
+	return s, err
+}
