@@ -160,7 +160,7 @@ func TestR24_RefusedOptions(t *testing.T) {
 		{"a certificate without a key", func(o *Options) { o.CertFile = good.cert }, fault.Invalid},
 		{"a key without a certificate", func(o *Options) { o.KeyFile = good.key }, fault.Invalid},
 		{"a certificate and a proxy that speaks TLS", func(o *Options) { o.CertFile, o.KeyFile, o.BehindProxy = good.cert, good.key, true }, fault.Invalid},
-		{"files that are not there", func(o *Options) { o.CertFile, o.KeyFile = good.cert+"x", good.key }, fault.Invalid},
+		{"files that are not there", func(o *Options) { o.CertFile, o.KeyFile = good.cert+"x", good.key }, fault.NotFound},
 		{"files the wrong way round", func(o *Options) { o.CertFile, o.KeyFile = good.key, good.cert }, fault.Invalid},
 		{"another header", func(o *Options) { o.ForwardedHeader = "X-Real-Ip" }, fault.Invalid},
 		{"another spelling of it", func(o *Options) { o.ForwardedHeader = "x-forwarded-for" }, fault.Invalid},

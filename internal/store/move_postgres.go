@@ -57,7 +57,11 @@ func (f *Frozen) freezePostgres(ctx context.Context, address string, opts Option
 			return err
 		}
 	}
-	return f.t.checkGround()
+	version, err := f.t.schemaVersion()
+	if err != nil {
+		return err
+	}
+	return f.t.checkVersion(version)
 }
 
 // asidePostgres puts the tables into a schema of their own, where nothing finds them that does not ask for it. Servers that

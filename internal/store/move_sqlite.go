@@ -32,7 +32,7 @@ func (f *Frozen) freezeFile(ctx context.Context, path string, opts Options) erro
 		return storeDamaged(path)
 	}
 	c := &connection{raw: lock.conn, statements: map[string]*sql.Stmt{}}
-	f.t = &tx{ctx: ctx, db: db, conn: c, open: true}
+	f.t = &tx{ctx: ctx, db: db, conn: c, open: true, begun: true}
 	f.unfreeze = func() {
 		c.forget()
 		lock.release()
