@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,7 +169,7 @@ func (r *reader) portIn(command string) string {
 	return r.ports["8420"]
 }
 
-// start starts a job and waits until it listens.
+// start starts a job and waits until it serves.
 func (r *reader) start(j *job, address string) {
 	r.t.Helper()
 	log, err := os.CreateTemp(r.t.TempDir(), "log")
@@ -186,15 +187,17 @@ func (r *reader) start(j *job, address string) {
 	} else {
 		r.jobs = append(r.jobs, j)
 	}
+	client := http.Client{Timeout: patient}
 	for deadline := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) {
-		connection, err := net.DialTimeout("tcp", address, time.Second)
+		// Who wants TLS says so, and thereby that it serves.
+		answer, err := client.Get("http://" + address + "/healthz")
 		if err == nil {
-			connection.Close()
+			answer.Body.Close()
 			return
 		}
 		if time.Now().After(deadline) {
 			text, _ := os.ReadFile(j.log)
-			r.t.Fatalf("%v does not listen at %s: %v\n%s", j.command.Args, address, err, text)
+			r.t.Fatalf("%v does not answer at %s: %v\n%s", j.command.Args, address, err, text)
 		}
 	}
 }
