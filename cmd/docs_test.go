@@ -494,6 +494,59 @@ func TestRuleTable(t *testing.T) {
 	}
 }
 
+// TestLinks follows the links of the pages to other files here, and to sections.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	followed := 0
+	for _, page := range append(pages, filepath.Join("..", "README.md"), filepath.Join("..", "CONTRIBUTING.md")) {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllSubmatch(content, -1) {
+			path, section, _ := strings.Cut(string(m[1]), "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), filepath.FromSlash(path))
+			}
+			followed++
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			} else if section != "" && !slices.Contains(sections(t, target), section) {
+				t.Errorf("%s links to %s, which has no such section", page, m[1])
+			}
+		}
+	}
+	if followed < 50 {
+		t.Errorf("followed %d links, want more", followed)
+	}
+}
+
+// sections are the names by which the headings of a page can be linked to.
+func sections(t *testing.T, page string) (names []string) {
+	t.Helper()
+	content, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocksOf(string(content)) {
+		for _, line := range b.lines {
+			if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && strings.HasPrefix(line, "#") && b.language == "" {
+				name := strings.ReplaceAll(strings.ToLower(title), " ", "-")
+				names = append(names, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(name, ""))
+			}
+		}
+	}
+	return names
+}
+
 // TestPackageMap compares the table of packages in CONTRIBUTING.md with what imports what.
 func TestPackageMap(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "CONTRIBUTING.md"))
