@@ -77,14 +77,14 @@ func TestR30_ClipboardIsCleared(t *testing.T) {
 			t.Errorf("the clipboard does not hold the key's credential, as %s", credential.Dotenv)
 		}
 		w.ok("verify", "--from", w.write("pasted", text))
-		c.absent("the output", []byte(r.out+r.err))
+		c.Absent("the output", []byte(r.out+r.err))
 	}
 	filled := time.Now()
 	found := 0
 	for _, pid := range processesOf(clipboardClear) {
 		found++
-		c.absent("the command line of what clears", procFile(t, pid, "cmdline"))
-		c.absent("the environment of what clears", procFile(t, pid, "environ"))
+		c.Absent("the command line of what clears", procFile(t, pid, "cmdline"))
+		c.Absent("the environment of what clears", procFile(t, pid, "environ"))
 	}
 	if found == 0 && exists("/proc/self/cmdline") {
 		t.Error("nothing waits to clear the clipboard")
@@ -221,7 +221,7 @@ func TestR30_ClipboardToolsSeeNoSecrets(t *testing.T) {
 	seen := func(who string) {
 		t.Helper()
 		record := w.read(w.path("record"))
-		c.absent("what the program sees that "+who+" runs", []byte(record))
+		c.Absent("what the program sees that "+who+" runs", []byte(record))
 		for _, want := range []string{"called: -in", "called: -out", "KEPT=kept", "DISPLAY=:"} {
 			if !strings.Contains(record, want) {
 				t.Errorf("what the program sees that %s runs is %q, want %q in it", who, record, want)
@@ -361,7 +361,7 @@ func TestR30_ClipboardFails(t *testing.T) {
 		if !strings.Contains(r.err, "to the clipboard: "+why+"\n") || r.out != "" {
 			t.Errorf("with a clipboard program of %q it says %q and %q, want %q", script, r.out, r.err, why)
 		}
-		c.absent("the output", []byte(r.out+r.err))
+		c.Absent("the output", []byte(r.out+r.err))
 	}
 }
 

@@ -69,7 +69,7 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 	}
 	w.ok("tokens", "create", "--out", "me.token")
 	token := credential.NewSecret(strings.TrimSpace(w.read(w.path("me.token"))))
-	c.add("operator token", token.Reveal(), nil)
+	c.Add("operator token", token.Reveal(), nil)
 	tokenID, err := credential.OperatorTokenID(token)
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +87,8 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 			r := w.run(append(args, "-o", format, "-v")...)
 			worked = worked || r.status == exitOK
 			where := fmt.Sprintf("keyctl %s -o %s", line, format)
-			c.absent(where+": standard output", []byte(r.out))
-			c.absent(where+": standard error", []byte(r.err))
+			c.Absent(where+": standard output", []byte(r.out))
+			c.Absent(where+": standard error", []byte(r.err))
 		}
 		refused := slices.Contains(refusedLines, line)
 		needsRing := strings.HasPrefix(line, "credentials ") || strings.HasPrefix(line, "run --key")
@@ -161,8 +161,8 @@ func TestR2_ErrorsRepeatNoSecret(t *testing.T) {
 		if r.status == exitOK {
 			continue // it was taken for a description, or the help was shown
 		}
-		c.absent("keyctl "+line+": standard error", []byte(r.err))
-		c.absent("keyctl "+line+": standard output", []byte(r.out))
+		c.Absent("keyctl "+line+": standard error", []byte(r.err))
+		c.Absent("keyctl "+line+": standard output", []byte(r.out))
 	}
 }
 
@@ -178,7 +178,7 @@ func TestR2_NoSecretsAtRest(t *testing.T) {
 	defer reader()
 	mine := []string{w.masterKey()} // files that hold a secret because they are there for it
 	show := func(r result) {
-		c.absent("standard error", []byte(r.err))
+		c.Absent("standard error", []byte(r.err))
 	}
 	for _, name := range []string{"web-01", "web-02", "web-03"} {
 		show(w.run("keys", "create", name, "--out", name+".env", "-v"))
@@ -234,7 +234,7 @@ func (w *world) search(c *canaries, except []string) (seen []string) {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		c.absent(path, content)
+		c.Absent(path, content)
 		seen = append(seen, path)
 		return err
 	})
@@ -283,13 +283,13 @@ func TestR2_NoSecretsInProcesses(t *testing.T) {
 			if len(children) == 0 {
 				t.Error("no child process was found")
 			}
-			c.absent("the command line", procFile(t, command.Process.Pid, "cmdline"))
+			c.Absent("the command line", procFile(t, command.Process.Pid, "cmdline"))
 			if len(source.env) == 0 {
-				c.absent("the environment", procFile(t, command.Process.Pid, "environ"))
+				c.Absent("the environment", procFile(t, command.Process.Pid, "environ"))
 			}
 			for _, pid := range children {
-				c.absent("a child's command line", procFile(t, pid, "cmdline"))
-				c.absent("a child's environment", procFile(t, pid, "environ"))
+				c.Absent("a child's command line", procFile(t, pid, "cmdline"))
+				c.Absent("a child's environment", procFile(t, pid, "environ"))
 			}
 			w.search(c, []string{w.masterKey(), w.path("web-01.env")})
 			w.write(name+".go", "")

@@ -73,7 +73,7 @@ func TestMigrate(t *testing.T) {
 	r := w.run("migrate", "--to", url, "-v")
 	r.wants(t, exitOK, "migrate")
 	r.says(t, "is in force now: ", "the old store is kept as "+w.aside(), "hint: name the new store where the old one was named")
-	c.absent("migrate", []byte(r.out+r.err))
+	c.Absent("migrate", []byte(r.out+r.err))
 	if r.out != "" {
 		t.Errorf("standard output has %q", r.out)
 	}

@@ -45,7 +45,7 @@ func TestR29_EveryPlaceGetsTheCredential(t *testing.T) {
 		}
 		c := newCanaries(t)
 		c.addCredential(w.read(w.path("web-01.env")))
-		c.absent("standard error", []byte(r.err))
+		c.Absent("standard error", []byte(r.err))
 	}
 }
 
@@ -119,7 +119,7 @@ func TestR29_ChosenPlacesKeepLogsClean(t *testing.T) {
 			name := strings.Fields(args)[2]
 			c.addCredential(w.ok("run", "--key", name, "--", "env"))
 		}
-		c.absent(args, []byte(r.out+r.err))
+		c.Absent(args, []byte(r.out+r.err))
 		if out == nil && r.out != "" || out != nil && !out.MatchString(r.out) {
 			t.Errorf("%q wrote %q to standard output", args, r.out)
 		}

@@ -294,7 +294,7 @@ func TestR2_RecoveryCodeIsNotEchoed(t *testing.T) {
 	screen = w.sit("otp", "reset").expect("none left): ").types(phone.recovery[3] + "\r").ends(exitOK)
 	c := newCanaries(t)
 	c.addAuthenticator(phone)
-	c.absent("the screen", []byte(screen))
+	c.Absent("the screen", []byte(screen))
 	if !strings.Contains(w.ok("otp", "status", "-o", "json"), `"enrolled": false`) {
 		t.Error("the second factor is still there")
 	}

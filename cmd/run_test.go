@@ -86,8 +86,8 @@ func TestR2_RunPassesOnWhatItShould(t *testing.T) {
 	r := w.run("run", "--from", "web-01.env", "--master-key", "env:MINE", "--",
 		"sh", "-c", "cat /proc/$$/cmdline /proc/$$/comm; cat /proc/$$/environ >environ")
 	r.wants(t, exitOK, "run")
-	c.absent("the command line", []byte(r.out))
-	c.absent("standard error", []byte(r.err))
+	c.Absent("the command line", []byte(r.out))
+	c.Absent("standard error", []byte(r.err))
 	environ := strings.Split(w.read(w.path("environ")), "\x00")
 	cred := parseCredential(t, w.read(w.path("web-01.env")), "")
 	for _, want := range cred.Environ() {
