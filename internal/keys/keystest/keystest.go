@@ -162,6 +162,9 @@ func (a *Authenticator) At(t time.Time) string {
 	return access.CodeAt(a.seed, access.StepAt(t)).Reveal()
 }
 
+// Base32 is the seed as it was shown.
+func (a *Authenticator) Base32() string { return a.seed.Base32().Reveal() }
+
 // Wrong is a code that is right at no time near the clock's.
 func (a *Authenticator) Wrong() string {
 	now := a.clock.Now()
