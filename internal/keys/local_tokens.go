@@ -233,13 +233,14 @@ func (l *Local) RevokeToken(ctx context.Context, id string) (TokenView, error) {
 // request to the next, so what ends a token or an operator is obeyed by the next request.
 //
 // unauthenticated: for a text that is no token, an unknown one and a wrong one alike, after the same work; who proved to
-// hold the token is told that it expired or was revoked, or that its operator is disabled.
+// hold the token is told that it expired or was revoked, or that its operator is disabled, and Refusals names him.
 func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin) (*Local, error) {
 	id, err := credential.OperatorTokenID(token)
 	if err != nil {
 		id = "" // looked up and compared all the same
 	}
 	admitted := *l
+	admitted.origin = from
 	var known Token
 	var now time.Time
 	err = l.store.View(ctx, func(tx Tx) error {
@@ -253,16 +254,26 @@ func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin)
 		if right := l.keyring.CheckMAC(l.macOr(found, known), "operator-token", []byte(id), []byte(token.Reveal())); !right || !found {
 			return notAdmitted()
 		}
-		admitted.caller = operator
-		return admissible(known, operator, now)
+		admitted.caller, admitted.token = operator, &known
+		if err := admissible(known, operator, now); err != nil {
+			return &holderRefused{err, &admitted}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	admitted.token, admitted.origin = &known, from
 	admitted.touch(ctx, now)
 	return &admitted, nil
 }
+
+// holderRefused is the refusal of who proved to hold a token that lets nobody in any more.
+type holderRefused struct {
+	error
+	holder *Local // whom it let in once; for the record alone
+}
+
+func (e *holderRefused) Unwrap() error { return e.error }
 
 // macOr is the stored MAC of a token, or for one that is not there a value of the same form that nothing fits.
 func (l *Local) macOr(found bool, k Token) []byte {

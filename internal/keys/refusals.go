@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -37,14 +38,18 @@ func NewRefusals(local *Local) *Refusals {
 }
 
 // Note writes one refusal down: who is the Service that was refused something as forbidden, or nil for somebody who was not
-// admitted, as unauthenticated or rate_limited. Other errors are passed over: a refused authenticator code is recorded where
+// admitted, as unauthenticated or rate_limited; one whose token is over is named all the same. Other errors are passed over: a refused authenticator code is recorded where
 // it is counted, and the rest is no refusal of a person. The error is that of the store.
 func (r *Refusals) Note(ctx context.Context, who *Local, from Origin, action string, refused error) error {
 	code := fault.CodeOf(refused)
 	if code != fault.Forbidden && (who != nil || code != fault.Unauthenticated && code != fault.RateLimited) {
 		return nil
 	}
-	if who == nil {
+	var known *holderRefused
+	switch {
+	case who == nil && errors.As(refused, &known):
+		who = known.holder
+	case who == nil:
 		who = r.nobody(from)
 	}
 	now := Instant(r.local.env.Now())

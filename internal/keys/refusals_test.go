@@ -62,6 +62,54 @@ func TestRefusalsNameWhoAndWhat(t *testing.T) {
 	}
 }
 
+// TestRefusalsNameHolders lets tokens be used after their end: the record names whose they were, and which. Somebody who only
+// knows the id of one is not taken for its holder.
+func TestRefusalsNameHolders(t *testing.T) {
+	c := newTeam(t)
+	r := keys.NewRefusals(c.owner)
+	ends := map[string]func(id string) error{
+		"revoked":  func(id string) error { _, err := c.owner.RevokeToken(t.Context(), id); return err },
+		"disabled": func(string) error { _, err := c.owner.DisableOperator(t.Context(), "disabled"); return err },
+		"deleted":  func(string) error { _, err := c.owner.DeleteOperator(t.Context(), "deleted"); return err },
+		"expired":  func(string) error { c.clock.Advance(time.Hour); return nil },
+	}
+	want := map[string]string{} // by operator, the id of its token
+	for _, name := range []string{"revoked", "disabled", "deleted", "expired"} {
+		token := c.hire(t, name, access.Admin, func(r *keys.NewToken) {
+			if name == "expired" {
+				r.ExpiresAt = c.clock.Now().Add(time.Hour)
+			}
+		})
+		id := token.Reveal()[4:16]
+		keystest.WantCode(t, name, ends[name](id), "")
+		_, refused := c.owner.Admit(t.Context(), token, office)
+		keystest.WantCode(t, "Admit() once "+name, refused, fault.Unauthenticated)
+		limited := fault.New(fault.RateLimited, "too many").WithCause(refused)
+		for _, err := range []error{refused, limited} {
+			keystest.WantCode(t, "Note()", r.Note(t.Context(), nil, office, "keys.list", err), "")
+		}
+		want[name] = id
+	}
+	if _, refused := c.owner.Admit(t.Context(), credential.NewSecret("kct_"+want["revoked"]+strings.Repeat("0", 49)), office); refused != nil {
+		keystest.WantCode(t, "Note()", r.Note(t.Context(), nil, office, "keys.list", refused), "")
+	}
+	named := map[string]int{}
+	for _, e := range c.refusals(t) {
+		if e.Detail["token"] != want[e.Actor.Name] || e.Address != "192.0.2.7" || e.RequestID != "req_1" {
+			t.Errorf("record = %+v, want the token %q", e, want[e.Actor.Name])
+		}
+		named[e.Actor.Name]++
+	}
+	for _, name := range []string{"revoked", "disabled", "deleted", "expired"} {
+		if named[name] != 2 {
+			t.Errorf("%d records name %q, want 2", named[name], name)
+		}
+	}
+	if named[""] != 1 {
+		t.Errorf("%d records name nobody, want 1", named[""])
+	}
+}
+
 // TestRefusalsCapAFlood lets one address and then many knock, and expects few records, the right sums, and that quiet
 // addresses are not hidden by a loud one.
 func TestRefusalsCapAFlood(t *testing.T) {
