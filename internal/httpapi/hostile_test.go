@@ -349,6 +349,7 @@ const jsonHeader = "Content-Type: application/json"
 // TestR17_HostileBodies sends to each route, for each field of its body, values of every wrong kind, fields too many, too few
 // and twice, and bodies that are no JSON of the right form.
 func TestR17_HostileBodies(t *testing.T) {
+	oneByOne(t)
 	h := newHostile(t)
 	d := describe(t, h.api)
 	wellFormed := 0
@@ -459,6 +460,7 @@ func TestR17_LargestBody(t *testing.T) {
 // TestR18_HostilePlaces sends to each route, in each part of its path and of its query, odd characters, secrets and what
 // should be elsewhere; and asks for paths that are none, with methods that are none.
 func TestR18_HostilePlaces(t *testing.T) {
+	oneByOne(t)
 	h := newHostile(t)
 	d := describe(t, h.api)
 	segments := []string{"*", "{key}", ":", "@", ";", ";jsessionid=1", "a;b=c", "..;", "a..b", "~", "'", "%22", "%3Cscript%3E", "%0d%0aX-A:%20b", "%25", "%2500", "%C0%AE", "%EF%BC%8E",

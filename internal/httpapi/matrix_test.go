@@ -114,6 +114,14 @@ type template struct {
 	keys    map[string]map[string]subject // by maker and state
 }
 
+// oneByOne skips a test that sends thousands of requests one after the other: the race detector has nothing to find in it.
+func oneByOne(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it sends thousands of requests one after the other")
+	}
+}
+
 // makers are who made the keys: for ci its own and somebody else's.
 var makers = []string{"robot", "ann"}
 
@@ -602,6 +610,7 @@ func (a reply) outcomeOf(t *testing.T, r httpapi.Route) string {
 // TestR15_Matrix asks for every route as everybody, of keys in every state and of every object inside and outside of what
 // the caller may know, and expects what the tables above say, which know nothing of the code's own.
 func TestR15_Matrix(t *testing.T) {
+	oneByOne(t)
 	m := newTemplate(t)
 	others := otherSituations(m)
 	routes := httpapi.Routes()

@@ -127,6 +127,7 @@ func eachRef(v any, visit func(ref string)) {
 // TestAnswersFitOpenAPI asks for every route as the owner, in every way of the matrix, and holds each answer against the
 // schema that is described for it.
 func TestAnswersFitOpenAPI(t *testing.T) {
+	oneByOne(t)
 	m := newTemplate(t)
 	others := otherSituations(m)
 	checked := 0

@@ -49,6 +49,7 @@ func addOperatorToken(c *keystest.Canaries, whose string, token credential.Secre
 // TestR1_NoRouteShowsASecret asks for everything there is as each role, in every way of the matrix, after all secrets were
 // made and handed out. Not one of them comes back. What is made on the way is shown by the answer that makes it alone.
 func TestR1_NoRouteShowsASecret(t *testing.T) {
+	oneByOne(t)
 	m := newTemplate(t)
 	c := keystest.NewCanaries(t)
 	m.secretsOf(t, c)
@@ -85,6 +86,7 @@ func TestR1_NoRouteShowsASecret(t *testing.T) {
 // TestR2_WhatAServerWritesDown uses a server as people do, rightly and wrongly, with secrets where they belong and where
 // they do not, and looks for each of them in the log, the metrics, the audit log and every error.
 func TestR2_WhatAServerWritesDown(t *testing.T) {
+	oneByOne(t)
 	clock := keystest.NewClock()
 	s := newServed(t, clock.Env(), nil)
 	c := keystest.NewCanaries(t)
