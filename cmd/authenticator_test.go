@@ -66,7 +66,10 @@ func seedFromText(t testing.TB, text string) access.Seed {
 }
 
 // open opens the world's store in this process, at another time than now.
-func (w *world) open(at time.Time) (local *keys.Local, done func()) {
+func (w *world) open(at time.Time) (local *keys.Local, done func()) { return w.openAs(at, osUser()) }
+
+// openAs is open for another operator.
+func (w *world) openAs(at time.Time, user string) (local *keys.Local, done func()) {
 	w.t.Helper()
 	ctx := context.Background()
 	db, err := store.Open(ctx, w.store(), store.Options{})
@@ -77,7 +80,7 @@ func (w *world) open(at time.Time) (local *keys.Local, done func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	local, err = keys.Open(ctx, db, master, keys.Env{Now: func() time.Time { return at }, Rand: rand.Reader, OSUser: osUser()})
+	local, err = keys.Open(ctx, db, master, keys.Env{Now: func() time.Time { return at }, Rand: rand.Reader, OSUser: user})
 	if err != nil {
 		w.t.Fatal(err)
 	}
