@@ -235,6 +235,9 @@ func (a *app) issue(ctx context.Context, service keys.Service, drawn *drawing, d
 		return keys.Proven{}, err
 	}
 	pending, err := commit(offer)
+	if fault.Is(err, fault.OutcomeUnknown) { // at most it is pending, which lets nobody in, is in nobody's way, and lapses
+		return keys.Proven{}, fault.From(err).WithHint("no credential was handed out, and none was activated: run the command again")
+	}
 	if err != nil {
 		return keys.Proven{}, err
 	}

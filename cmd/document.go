@@ -147,29 +147,30 @@ func blockStyle(node *yaml.Node) {
 	}
 }
 
-// listJSON writes a list as one JSON object, an item a line, while its pages arrive.
+// listJSON writes a list as one JSON object, an item a line, while its pages arrive. It begins when the first page is there:
+// where nothing can be answered, nothing is.
 func listJSON[T any](p *printer, w io.Writer, l *listing[T]) error {
-	if _, err := io.WriteString(w, `{"items":[`); err != nil {
-		return err
-	}
-	separator := ""
+	lead := `{"items":[`
 	err := each(l.items(), func(item T) error {
 		encoded, err := p.selected(item)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s\n%s", separator, encoded)
-		separator = ","
+		_, err = fmt.Fprintf(w, "%s\n%s", lead, encoded)
+		lead = ","
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	if lead == "," {
+		lead = ""
+	}
 	next, err := encodeJSON(l.next)
 	if err != nil {
 		return err
 	}
-	if _, err = fmt.Fprintf(w, "],\"next_cursor\":%s", next); err != nil {
+	if _, err = fmt.Fprintf(w, "%s],\"next_cursor\":%s", lead, next); err != nil {
 		return err
 	}
 	if l.totals != nil {

@@ -41,7 +41,7 @@ import (
 //	sql FILE STATEMENT             change a store behind keyctl's back
 //	flip FILE OFFSET               flip the lowest bit of one byte; a negative offset counts from the end
 //	mode PERM FILE…                compare permissions
-//	serve [args…]                  start keyctl serve on a free port; $URL is its address, and its log the file serve.log
+//	serve [args…]                  start keyctl serve on a free port; $URL is its address, $SERVER its process, and its log the file serve.log
 //	stop                           end the server as systemd does; its exit status must be 0
 //	alike N args…                  keyctl args… through the server ends with status N, and says the same as on the store itself
 //	lock FILE, unlock              hold the write lock of a store, as another process that is busy writing does

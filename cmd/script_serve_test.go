@@ -61,6 +61,7 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 			var record struct{ Msg, Address string }
 			if json.Unmarshal(line, &record) == nil && record.Msg == "serving" {
 				ts.Setenv("URL", record.Address)
+				ts.Setenv("SERVER", strconv.Itoa(c.Process.Pid))
 				return
 			}
 		}
