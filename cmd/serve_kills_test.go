@@ -8,9 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
-	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,13 +56,7 @@ const servedWorkers = 16
 //
 // There are 20 kills, or as many as KEYCTL_TORTURE says.
 func TestR41_KilledServer(t *testing.T) {
-	kills := 20
-	if text := os.Getenv("KEYCTL_TORTURE"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil || kills < 1 {
-			t.Fatalf("KEYCTL_TORTURE=%q is no number of kills", text)
-		}
-	}
+	kills := killsOf(t, 20)
 	seed := uint64(time.Now().UnixNano())
 	random := mathrand.New(mathrand.NewPCG(seed, 0))
 	s := &servedTorture{t: t, w: newWorld(t), journal: map[string]*page{}, acked: map[string]int{"creates": 0, "rolls": 0, "disables": 0}}

@@ -47,13 +47,7 @@ type span map[string]time.Duration
 //
 // There are at least 100 kills, or as many as KEYCTL_TORTURE says.
 func TestR41_KilledAtRandomMoments(t *testing.T) {
-	kills := 100
-	if text := os.Getenv("KEYCTL_TORTURE"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil || kills < 1 {
-			t.Fatalf("KEYCTL_TORTURE=%q is no number of kills", text)
-		}
-	}
+	kills := killsOf(t, 100)
 	seed := uint64(time.Now().UnixNano())
 	tt := &torture{t: t, random: rand.New(rand.NewPCG(seed, 0)), pace: map[string]span{}, killed: map[string]int{}, found: map[string]int{}}
 	first := max(1, kills/20)
@@ -71,6 +65,18 @@ func TestR41_KilledAtRandomMoments(t *testing.T) {
 	t.Logf("seed %d: %d kills %v; %d acknowledged changes, lost %d; half states %d; active keys nobody holds %d; credentials in a staged file only %d",
 		seed, total, tt.killed, tt.acked, tt.lost, tt.halves, tt.orphan, tt.staged)
 	t.Logf("the killed had come to: %v", tt.found)
+}
+
+// killsOf is how many kills there are to be: so many, unless KEYCTL_TORTURE has a number.
+func killsOf(t *testing.T, kills int) int {
+	t.Helper()
+	if text := os.Getenv("KEYCTL_TORTURE"); text != "" {
+		var err error
+		if kills, err = strconv.Atoi(text); err != nil || kills < 1 {
+			t.Fatalf("KEYCTL_TORTURE=%q is no number of kills", text)
+		}
+	}
+	return kills
 }
 
 // signs are what keyctl -v says on its way, in order.
