@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -76,7 +77,7 @@ func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Id
 	if err != nil {
 		return keys.Identity{}, err
 	}
-	caFile := a.flags.Lookup("ca-file").Value.String()
+	caFile := cmp.Or(a.flags.Lookup("ca-file").Value.String(), a.sys.Getenv("KEYCTL_CA_FILE"))
 	if caFile != "" {
 		if caFile, err = filepath.Abs(caFile); err != nil {
 			return keys.Identity{}, err
