@@ -219,7 +219,7 @@ func TestServerThatNeverAnswers(t *testing.T) {
 				keystest.WantCode(t, "DisableKey()", err, fault.OutcomeUnknown)
 				_, err = client.EnableKey(t.Context(), "web-01")
 				keystest.WantCode(t, "EnableKey()", err, fault.OutcomeUnknown)
-				if took := time.Since(begun); took > 3*timeout+10*time.Second {
+				if took := time.Since(begun); took > time.Minute {
 					t.Errorf("three calls took %v with a timeout of %v", took, timeout)
 				}
 				ctx, cancel := context.WithCancel(t.Context())

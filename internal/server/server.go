@@ -60,6 +60,7 @@ type Server struct {
 }
 
 // New checks the options and listens. invalid: they contradict each other, or plain HTTP would leave the machine (R24).
+// not_found: a file of the certificate is not there.
 // unavailable: the address is taken. forbidden: this user may not listen there.
 func New(o Options) (*Server, error) {
 	if o.ForwardedHeader == "" {
