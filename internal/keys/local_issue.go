@@ -240,7 +240,7 @@ func (c *change) addKey(request NewKey, d drawn, datasets []Dataset) (KeyRecord,
 		IPRanges: request.IPRanges, CreatedAt: c.now, CreatedBy: c.l.caller.Name, ExpiresAt: request.ExpiresAt,
 	}}
 	if err := c.PutKey(rec.Key); err != nil {
-		return rec, nameTaken(err, "key", request.Name)
+		return rec, err
 	}
 	cred, err := c.addCredential(rec.Key, 1, d, nil)
 	if err != nil {

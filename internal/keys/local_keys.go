@@ -78,7 +78,7 @@ func (l *Local) EditKey(ctx context.Context, ref string, edit KeyEdit) (KeyView,
 			return err
 		}
 		if err := c.PutKey(rec.Key); err != nil {
-			return nameTaken(err, "key", rec.Name)
+			return err
 		}
 		view = rec.View(c.now)
 		c.noteEdit("keys.edit", keyObject(rec.Key), changed)

@@ -26,8 +26,9 @@ type Store interface {
 // Tx is one transaction on a Store.
 //
 // Single objects are answered with not_found when they are not there. Put methods insert the object or replace the one
-// with the same id as a whole; exists means that a unique name or id is taken. Writes in a View, and content that
-// contradicts itself, are store_damaged or internal. Times go in and come out as UTC microseconds.
+// with the same id as a whole; exists means that a unique name or id is taken. A Put method may leave it to Update to return
+// what it fails with. Writes in a View, and content that contradicts itself, are store_damaged or internal. Times go in and
+// come out as UTC microseconds.
 type Tx interface {
 	// Meta answers no_store when Init never completed.
 	Meta() (Meta, error)
@@ -122,7 +123,7 @@ type Tx interface {
 
 	// AuditHead answers not_found before the first record.
 	AuditHead() (audit.Head, error)
-	// AppendAudit stores the record and the head that follows from it. It may be Update that returns what it failed with.
+	// AppendAudit stores the record and the head that follows from it. Its error, too, may be Update's.
 	AppendAudit(audit.Record, audit.Head) error
 	// AuditRecords reads up to limit records after a sequence number, oldest first, as stored.
 	AuditRecords(after int64, limit int) ([]audit.Record, error)

@@ -57,6 +57,7 @@ func (t *tx) PutCredential(c keys.Credential) error {
 	if err != nil {
 		return err
 	}
+	t.due = nil // not known any more
 	if len(c.SigningKey) == 0 {
 		if err := t.noteWipe(c.AccessKeyID); err != nil {
 			return err
@@ -136,9 +137,31 @@ func (t *tx) WipeCredential(accessKeyID string) error {
 	return err
 }
 
+// due is when the first credential of each kind that Stale looks for is due; zero: there is none of that kind.
+type due struct{ pending, grace, wipe time.Time }
+
+const selectDue = `SELECT
+	(SELECT min(pending_until) FROM credentials WHERE proven_at IS NULL AND ended_at IS NULL),
+	(SELECT min(grace_until) FROM credentials WHERE grace_until IS NOT NULL AND ended_at IS NULL),
+	(SELECT min(ended_at) FROM credentials WHERE ended_as IN ('retired', 'cancelled') AND signing_key IS NOT NULL)`
+
+func dueRow(row scan) (d due, err error) {
+	err = row(instant{&d.pending}, instant{&d.grace}, instant{&d.wipe})
+	return d, err
+}
+
+// none reports whether Stale would find nothing.
+func (d due) none(now, wipeBefore time.Time) bool {
+	later := func(at, limit time.Time) bool { return at.IsZero() || at.After(limit) }
+	return later(d.pending, now) && later(d.grace, now) && later(d.wipe, wipeBefore)
+}
+
 // Stale implements keys.Tx. Each of the three kinds has its index; limits are half-open, so an instant that is reached is
 // past.
 func (t *tx) Stale(now, wipeBefore time.Time, limit int) ([]keys.Credential, error) {
+	if t.due != nil && t.due.none(now, wipeBefore) {
+		return nil, nil
+	}
 	return list(t, scanCredential, `SELECT `+credentialColumns+` FROM credentials
 			WHERE proven_at IS NULL AND ended_at IS NULL AND pending_until <= $1
 		UNION ALL SELECT `+credentialColumns+` FROM credentials

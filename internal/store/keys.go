@@ -171,7 +171,14 @@ func (t *tx) PutKey(k keys.Key) error {
 	if k.Labels == nil {
 		labels = []byte("{}")
 	}
-	_, err = t.exec(`INSERT INTO keys (id, name, description, labels, ip_ranges, created_at, created_by,
+	refused := func(err error) error {
+		if isTaken(err) {
+			return fault.New(fault.Exists, "there is a key %q already", k.Name).
+				WithHint("choose another name, or delete that key first").WithCause(err)
+		}
+		return err
+	}
+	return t.later(refused, `INSERT INTO keys (id, name, description, labels, ip_ranges, created_at, created_by,
 			activated_at, expires_at, disabled_at, compromised_at, deleted_at, last_used_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description,
@@ -182,10 +189,6 @@ func (t *tx) PutKey(k keys.Key) error {
 		k.ID, k.Name, k.Description, string(labels), k.IPRanges.Text(), micros(k.CreatedAt), k.CreatedBy,
 		optionalMicros(k.ActivatedAt), optionalMicros(k.ExpiresAt), optionalMicros(k.DisabledAt),
 		optionalMicros(k.CompromisedAt), optionalMicros(k.DeletedAt), optionalMicros(k.LastUsedAt))
-	if isTaken(err) {
-		return fault.New(fault.Exists, "there is a key %q already", k.Name).WithCause(err)
-	}
-	return err
 }
 
 // The instants that stand for "never" in an order, as the columns expires_rank and last_used_rank have them.

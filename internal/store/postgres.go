@@ -206,20 +206,31 @@ func (t *tx) beginPostgres() error {
 	batch.Queue(selectVersion).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
 	batch.Queue(selectHead).QueryRow(func(row pgx.Row) error {
 		head, err := headRow(row.Scan)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
+		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
-		case err != nil:
-			return storeDamaged(t.db.path).WithCause(err)
 		}
 		t.head = &head
-		return nil
+		return t.unreadable(err)
+	})
+	batch.Queue(selectDue).QueryRow(func(row pgx.Row) error {
+		due, err := dueRow(row.Scan)
+		t.due = &due
+		return t.unreadable(err)
 	})
 	t.open, t.begun = true, true // and to be rolled back, however much of this is done
 	if err := t.sendBatch(t.ctx, batch); err != nil {
 		return t.fail(err)
 	}
 	return t.checkVersion(version)
+}
+
+// unreadable tells content that cannot be read, which is store_damaged, from a row that did not come.
+func (t *tx) unreadable(err error) error {
+	switch {
+	case err == nil, t.db.isLost(err), postgresCode(err) != "", errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return storeDamaged(t.db.path).WithCause(err)
 }
 
 // send sends what is pending, and what comes after it, in one round trip.

@@ -33,6 +33,7 @@ type tx struct {
 	wiped bool  // secrets were removed
 
 	head    *audit.Head // of the audit log, where it is known
+	due     *due        // where it is known
 	pending []pending   // for PostgreSQL
 }
 
