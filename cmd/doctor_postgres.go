@@ -38,7 +38,7 @@ func (e *examination) postgresStore(context.Context) []finding {
 // it was connected to.
 func (e *examination) database(ctx context.Context) []finding {
 	if e.cfgErr != nil || e.storeErr != nil {
-		return []finding{found(resultSkipped, "the store has to be put right first")}
+		return e.unreadable()
 	}
 	server, err := e.a.db.Server(ctx)
 	if err != nil {
