@@ -39,14 +39,15 @@ func (f *Frozen) freezeFile(ctx context.Context, path string, opts Options) erro
 	}
 	f.setAside = func(now time.Time) (string, error) {
 		aside := path + movedInfix + now.UTC().Format(replacedTime)
-		if err := keepAside(path, aside); err != nil {
-			return "", err
+		if _, err := os.Lstat(aside); err == nil {
+			return "", fault.New(fault.Exists, "%q is there already", aside).WithHint("run the command again in a moment")
 		}
 		if runtime.GOOS == "windows" {
-			f.Release() // an open file cannot be removed there
+			f.Release() // an open file cannot be renamed there
 		}
-		if err := os.Remove(path); err != nil {
-			return "", safefile.Explain(path, err)
+		// It has no side files: seize left none. So the store has one name at each instant, also for who is killed.
+		if err := os.Rename(path, aside); err != nil {
+			return "", safefile.Explain(aside, err)
 		}
 		return aside, syncDirectory(filepath.Dir(path))
 	}
