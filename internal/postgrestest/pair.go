@@ -44,27 +44,19 @@ func NewPair(tb testing.TB) *Pair {
 	return p
 }
 
-// synchronise has the primary wait for its standby at each commit, and the standby for nobody once it is promoted.
+// synchronise has the primary wait for its standby at each commit, and the standby for nobody once it is promoted. What was
+// committed before is on the standby, too, when it returns.
 func (p *Pair) synchronise() error {
 	p.Standby.settings = pairSettings
 	p.Primary.settings = append(slices.Clone(pairSettings), "synchronous_standby_names='*'")
 	if err := p.Primary.configure(); err != nil {
 		return err
 	}
-	return p.Primary.SQL("SELECT pg_reload_conf()", confirmed)
+	if err := p.Primary.SQL("SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	return p.Primary.until(`EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= pg_current_wal_flush_lsn())`)
 }
-
-// confirmed waits until the standby has all there is, and confirms what follows.
-const confirmed = `DO $$
-DECLARE here pg_lsn := pg_current_wal_flush_lsn();
-BEGIN
-	FOR i IN 1..3000 LOOP
-		PERFORM FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= here;
-		IF FOUND THEN RETURN; END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE EXCEPTION 'the standby confirms nothing';
-END $$`
 
 // URL names a database on whichever of the two is the primary, as a client is told it.
 func (p *Pair) URL(database string) string {

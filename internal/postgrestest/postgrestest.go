@@ -328,6 +328,24 @@ func (s *Server) SQL(statements ...string) error {
 	return nil
 }
 
+// until waits until a condition holds. Each look is a statement of its own, for only between two a server takes notice of its
+// settings.
+func (s *Server) until(condition string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for holds := false; !holds; time.Sleep(time.Millisecond) {
+		if err := conn.QueryRow(ctx, "SELECT "+condition).Scan(&holds); err != nil {
+			return fmt.Errorf("waiting for %s: %w", condition, err)
+		}
+	}
+	return nil
+}
+
 // url names a database by the server's socket.
 func (s *Server) url(database string) string {
 	return fmt.Sprintf("postgres://test@/%s?host=%s&port=%d", database, s.dir, s.port)
