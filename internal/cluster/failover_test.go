@@ -48,7 +48,10 @@ func TestR51_Failover(t *testing.T) {
 		l.back()
 		l.recovers()
 		moment(200)
-		if err := pair.Rejoin(); err != nil {
+		l.resting.Lock()
+		err := pair.Rejoin()
+		l.resting.Unlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -433,39 +433,40 @@ func (h *history) checkSlot(slot int) (changed, unchanged int) {
 	m := &keystest.Model{Now: keystest.Morning}
 	next := 0 // the first of the others that was not looked at
 	var open []*event
-	settle := func(i int, now time.Time) {
-		m.Tick(now)
+	// agrees reports whether the model would say what was answered, at an instant that the servers' clock showed meanwhile: a
+	// change is stamped before it is there for others to see, so a later instant may still belong to the state before it.
+	agrees := func(e *event) bool {
+		for now := m.Now; !now.After(e.late); now = now.Add(access.Step) {
+			if now.Before(e.early) {
+				continue
+			}
+			clone := m.Clone()
+			clone.Tick(now)
+			if e.differs(clone) == "" {
+				return true
+			}
+		}
+		return false
+	}
+	for i := 0; i <= len(changes); i++ {
 		for ; next < len(others) && first[others[next]] <= i; next++ {
 			open = append(open, others[next])
 		}
 		for again := true; again; { // one that finds its moment lets those that were asked after it find theirs
-			again = false
 			earliest := int64(1 << 62) // answer of those that have none yet
 			for _, e := range open {
 				earliest = min(earliest, e.answered)
 			}
 			before := len(open)
-			open = slices.DeleteFunc(open, func(e *event) bool {
-				if now.Before(e.early) || now.After(e.late) || first[e] > i || e.asked > earliest {
-					return false
-				}
-				return e.differs(m.Clone()) == ""
-			})
-			again = len(open) < before && len(open) > 0
-		}
-	}
-	end := h.c.clock.Now()
-	for i := 0; i <= len(changes); i++ {
-		until := end
-		if i < len(changes) {
-			until = changes[i].when
-		}
-		for now := m.Now; !now.After(until); now = now.Add(access.Step) {
-			settle(i, now)
+			open = slices.DeleteFunc(open, func(e *event) bool { return e.asked < earliest && agrees(e) })
+			again = len(open) < before
 		}
 		for _, e := range open {
 			if last[e] <= i {
-				t.Errorf("no moment explains %s; at the last one: %s", e, e.differs(m.Clone()))
+				t.Errorf("no moment explains %s; at the last one: %s. The changes around it:", e, e.differs(m.Clone()))
+				for j := max(0, first[e]-5); j < min(len(changes), last[e]+3); j++ {
+					t.Logf("%d of %d to %d: %s", j, first[e], last[e], changes[j])
+				}
 				return
 			}
 		}

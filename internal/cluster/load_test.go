@@ -69,6 +69,7 @@ type load struct {
 	workers []*worker
 	all     sync.WaitGroup
 	stopped atomic.Bool
+	resting sync.RWMutex // held by who wants nothing to happen
 
 	mu       sync.Mutex
 	answers  map[fault.Code]int
@@ -111,7 +112,9 @@ func (l *load) start() {
 	for _, w := range l.workers {
 		l.all.Go(func() {
 			for !l.stopped.Load() {
+				l.resting.RLock()
 				w.work()
+				l.resting.RUnlock()
 			}
 		})
 	}
@@ -207,29 +210,44 @@ func (w *worker) try(kind string, do func(keys.Service) error, ended ...fault.Co
 	return result
 }
 
+// next chooses what to do: what was not served yet since the database is back, or anything.
+func (w *worker) next() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	missing := slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { _, ok := w.waited[kind]; return ok })
+	if len(missing) > 0 && w.random.IntN(2) == 0 {
+		return missing[w.random.IntN(len(missing))]
+	}
+	return kinds[w.random.IntN(len(kinds))]
+}
+
 func (w *worker) work() {
-	p := w.pick()
-	switch n := w.random.IntN(100); {
-	case p == nil || n < 20:
-		w.create()
-	case n < 32:
-		w.roll(p)
-	case n < 40 && p.grace != nil:
-		w.finish(p)
-	case n < 50:
-		w.edit(p)
-	case n < 60:
-		w.disable(p)
-	case n < 66:
-		w.remove(p)
-	default:
+	kind := w.next()
+	p := w.pick(kind)
+	switch {
+	case kind == "verify":
 		w.verify()
+	case p == nil || kind == "create" || kind == "prove":
+		w.create()
+	case kind == "edit":
+		w.edit(p)
+	case kind == "finish" && p.grace != nil:
+		w.finish(p)
+	case kind == "roll" || kind == "finish":
+		w.roll(p)
+	case kind == "disable":
+		w.disable(p)
+	case kind == "delete":
+		w.remove(p)
 	}
 }
 
 // pick chooses a key to which something can be done.
-func (w *worker) pick() *page {
+func (w *worker) pick(kind string) *page {
 	open := slices.DeleteFunc(slices.Clone(w.pages[max(0, len(w.pages)-20):]), func(p *page) bool { return p.settled })
+	if rolled := slices.DeleteFunc(slices.Clone(open), func(p *page) bool { return p.grace == nil }); kind == "finish" && len(rolled) > 0 {
+		open = rolled
+	}
 	if len(open) == 0 {
 		return nil
 	}
