@@ -238,7 +238,7 @@ func (t *tx) Keys(page keys.KeyPage) ([]keys.KeyRecord, error) {
 			return nil, err
 		}
 	}
-	query, args, err := keysQuery(page, few)
+	query, args, err := keysQuery(page, few, t.db.postgres)
 	if err != nil {
 		return nil, err
 	}
@@ -262,8 +262,9 @@ func (t *tx) fewAttached(datasetID string) (bool, error) {
 	return n <= fewEnough, err
 }
 
-// keysQuery writes the query for one page. Tombstones come from indexes of their own, merged in as the page is read.
-func keysQuery(page keys.KeyPage, few bool) (query string, args []any, err error) {
+// keysQuery writes the query for one page. Tombstones come from indexes of their own: SQLite merges them in as it reads the
+// page, and PostgreSQL is asked for a page of either kind.
+func keysQuery(page keys.KeyPage, few, postgres bool) (query string, args []any, err error) {
 	column, position, err := sortKey(page.Order)
 	if err != nil {
 		return "", nil, err
@@ -298,10 +299,12 @@ func keysQuery(page keys.KeyPage, few bool) (query string, args []any, err error
 	if page.Deleted {
 		kinds = append(kinds, pastKeys)
 	}
+	end := fmt.Sprintf(" ORDER BY sort_key %s, id %s LIMIT %s", direction, direction, mark(page.Limit))
 	for i, kind := range kinds {
 		kinds[i] = "SELECT " + keyColumns + ", " + column + " AS sort_key FROM " + from + " WHERE " + kind + conditions
+		if postgres && len(kinds) > 1 {
+			kinds[i] = "(" + kinds[i] + end + ")"
+		}
 	}
-	query = strings.Join(kinds, " UNION ALL ") +
-		fmt.Sprintf(" ORDER BY sort_key %s, id %s LIMIT %s", direction, direction, mark(page.Limit))
-	return query, args, nil
+	return strings.Join(kinds, " UNION ALL ") + end, args, nil
 }

@@ -370,7 +370,7 @@ func TestListPlans(t *testing.T) {
 		page.Limit = 100
 		for _, after := range []*keys.KeyPosition{nil, {Name: "web", Time: morning, ID: "key_1"}} {
 			page.After = after
-			query, args, err := keysQuery(page, false)
+			query, args, err := keysQuery(page, false, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -381,7 +381,7 @@ func TestListPlans(t *testing.T) {
 		}
 		if page.Order == keys.OrderName {
 			page.NamePrefix = "web-"
-			query, args, err := keysQuery(page, false)
+			query, args, err := keysQuery(page, false, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -392,12 +392,12 @@ func TestListPlans(t *testing.T) {
 			page.NamePrefix = ""
 		}
 		page.DatasetID = "ds_1"
-		query, args, err := keysQuery(page, false)
+		query, args, err := keysQuery(page, false, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(t, query, args...)
-		query, args, err = keysQuery(page, true)
+		query, args, err = keysQuery(page, true, false)
 		if err != nil {
 			t.Fatal(err)
 		}
