@@ -312,6 +312,7 @@ const (
 	pgReadOnly            = "25006"
 	pgDiskFull            = "53100"
 	pgNoDatabase          = "3D000"
+	pgNoRights            = "42501"
 	pgNotLetIn            = "28" // and three more: no such user, wrong password
 )
 
@@ -371,9 +372,12 @@ func explainPostgres(path string, err error) *fault.Error {
 	case strings.HasPrefix(c, pgNotLetIn):
 		return fault.New(fault.Unavailable, "PostgreSQL does not let this user into %q", path).
 			WithHint("check user and password (PGPASSFILE, or the URL in KEYCTL_STORE)")
-	case strings.HasPrefix(c, "42"):
-		return fault.New(fault.StoreDamaged, "the tables of the store %q are not what its version says, or this user may not use them", path).
+	case c == pgNoRights:
+		return fault.New(fault.Unavailable, "PostgreSQL's user may not use the tables of the store %q, or make them", path).
 			WithHint("the database belongs to the user in the URL: docs/server.md")
+	case strings.HasPrefix(c, "42"):
+		return fault.New(fault.StoreDamaged, "the tables of the store %q are not what its version says", path).
+			WithHint("restore a backup of the database")
 	}
 	return unreachable(path)
 }
