@@ -18,13 +18,19 @@ import (
 // laterMigrations are the embedded migrations and more of them, each a list of statements.
 func laterMigrations(t testing.TB, more ...[]string) fs.FS {
 	t.Helper()
+	return laterThan(t, embedded(), more...)
+}
+
+// laterThan is laterMigrations for given ones.
+func laterThan(t testing.TB, earlier fs.FS, more ...[]string) fs.FS {
+	t.Helper()
 	all := fstest.MapFS{}
-	names, err := fs.Glob(embedded(), "*.sql")
+	names, err := fs.Glob(earlier, "*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		content, err := fs.ReadFile(embedded(), name)
+		content, err := fs.ReadFile(earlier, name)
 		if err != nil {
 			t.Fatal(err)
 		}
