@@ -221,11 +221,14 @@ func (p *phone) code() (code string, release func()) {
 	}
 }
 
-// rounds is how many rounds a test goes: few, or as many as KEYCTL_TORTURE's kills ask for.
+// rounds is how many rounds a test goes: few, with -short a third of that, or as many as KEYCTL_TORTURE's kills ask for.
 func rounds(t *testing.T, few, many int) int {
 	t.Helper()
 	text := os.Getenv("KEYCTL_TORTURE")
-	if text == "" {
+	switch {
+	case text == "" && testing.Short():
+		return max(2, few/3)
+	case text == "":
 		return few
 	}
 	kills, err := strconv.Atoi(text)

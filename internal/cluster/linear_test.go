@@ -25,10 +25,7 @@ import (
 // order in which a sequential model would have given every answer that was given: between each question and its answer
 // there is a moment at which all of it happened.
 func TestR31_Linearizable(t *testing.T) {
-	workers, each := 64, 30
-	if n := rounds(t, each, 1000); n > each {
-		each = n
-	}
+	workers, each := 64, rounds(t, 30, 1000)
 	t.Run("postgres, two servers", func(t *testing.T) {
 		newHistory(t, newCluster(t, postgrestest.Database(t), 2), workers, each).check()
 	})

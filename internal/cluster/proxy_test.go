@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,6 +71,14 @@ func (p *proxy) noteCut(where string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cuts[where]++
+}
+
+// missing are the places where nothing was cut yet.
+func (p *proxy) missing() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	places := []string{"before COMMIT", "in the answer to COMMIT", "on the way to PostgreSQL", "on the way from PostgreSQL"}
+	return slices.DeleteFunc(places, func(place string) bool { return p.cuts[place] > 0 })
 }
 
 // plan is what becomes of one connection.

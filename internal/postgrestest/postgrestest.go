@@ -313,24 +313,31 @@ func (s *Server) Log() string {
 
 // SQL runs statements as the superuser, each by itself.
 func (s *Server) SQL(statements ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, s.url("postgres"))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	for _, statement := range statements {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("%s: %w", statement, err)
+	return s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		for _, statement := range statements {
+			if _, err := conn.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("%s: %w", statement, err)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // until waits until a condition holds. Each look is a statement of its own, for only between two a server takes notice of its
 // settings.
 func (s *Server) until(condition string) error {
+	return s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		for holds := false; !holds; time.Sleep(time.Millisecond) {
+			if err := conn.QueryRow(ctx, "SELECT "+condition).Scan(&holds); err != nil {
+				return fmt.Errorf("waiting for %s: %w", condition, err)
+			}
+		}
+		return nil
+	})
+}
+
+// connected does something as the superuser, with patience.
+func (s *Server) connected(do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.url("postgres"))
@@ -338,12 +345,7 @@ func (s *Server) until(condition string) error {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	for holds := false; !holds; time.Sleep(time.Millisecond) {
-		if err := conn.QueryRow(ctx, "SELECT "+condition).Scan(&holds); err != nil {
-			return fmt.Errorf("waiting for %s: %w", condition, err)
-		}
-	}
-	return nil
+	return do(ctx, conn)
 }
 
 // url names a database by the server's socket.

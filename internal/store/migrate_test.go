@@ -197,31 +197,40 @@ func TestR47_TwoUpgradesAtOnce(t *testing.T) {
 		path := newStore(t)
 		putKeysOnce(t, path, testKey(1))
 		later := Options{migrations: laterMigrations(t, upgradeSteps, []string{`UPDATE keys SET description = description || '-'`})}
-		var all []*DB
-		for range 3 {
-			db, err := Open(t.Context(), path, later)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			all = append(all, db)
-		}
-		results := make(chan error, len(all))
-		for _, db := range all {
-			go func() { results <- db.Migrate(t.Context()) }()
-		}
-		for range all {
-			if err := <-results; err != nil {
-				t.Errorf("Migrate() of several at once = %v", err)
-			}
-		}
-		if got := view(t, all[0], allKeys); len(got) != 1 || got[0].Description != "+-" {
-			t.Errorf("the upgrade was not made exactly once: %q", got[0].Description)
-		}
+		upgradesOnce(t, func() (*DB, error) { return Open(t.Context(), path, later) })
 		before := openStore(t, copyBefore(t, path, 2))
 		if before.SchemaVersion() != released(t) {
 			t.Errorf("the copy from before has version %d, want %d", before.SchemaVersion(), released(t))
 		}
+	}
+}
+
+// upgradesOnce upgrades a store with one key, by steps that make its description "+-", through several handles at once.
+func upgradesOnce(t *testing.T, open func() (*DB, error)) {
+	t.Helper()
+	var all []*DB
+	for range 3 {
+		db, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAtEnd(t, db)
+		if !db.Outdated() {
+			t.Fatal("the store is not outdated")
+		}
+		all = append(all, db)
+	}
+	results := make(chan error, len(all))
+	for _, db := range all {
+		go func() { results <- db.Migrate(t.Context()) }()
+	}
+	for range all {
+		if err := <-results; err != nil {
+			t.Errorf("Migrate() of several at once = %v", err)
+		}
+	}
+	if got := view(t, all[0], allKeys); len(got) != 1 || got[0].Description != "+-" {
+		t.Errorf("the upgrade was not made exactly once: %v", got)
 	}
 }
 

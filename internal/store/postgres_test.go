@@ -253,30 +253,7 @@ func TestR47_PostgresTwoUpgradesAtOnce(t *testing.T) {
 		url := newPostgresStore(t)
 		putKeys(t, openPostgresStore(t, url), testKey(1))
 		later := Options{migrations: laterThan(t, postgresFiles(t), upgradeSteps, []string{`UPDATE keys SET description = description || '-'`})}
-		var all []*DB
-		for range 3 {
-			db, err := OpenPostgres(t.Context(), url, later)
-			if err != nil {
-				t.Fatal(err)
-			}
-			closeAtEnd(t, db)
-			if !db.Outdated() {
-				t.Fatal("the store is not outdated")
-			}
-			all = append(all, db)
-		}
-		results := make(chan error, len(all))
-		for _, db := range all {
-			go func() { results <- db.Migrate(t.Context()) }()
-		}
-		for range all {
-			if err := <-results; err != nil {
-				t.Errorf("Migrate() of several at once = %v", err)
-			}
-		}
-		if got := view(t, all[0], allKeys); len(got) != 1 || got[0].Description != "+-" {
-			t.Errorf("the upgrade was not made exactly once: %v", got)
-		}
+		upgradesOnce(t, func() (*DB, error) { return OpenPostgres(t.Context(), url, later) })
 	}
 }
 
