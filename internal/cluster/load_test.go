@@ -60,7 +60,7 @@ func (h *held) mustNot() bool {
 }
 
 // kinds are the requests of a load.
-var kinds = []string{"create", "prove", "roll", "finish", "edit", "disable", "delete", "verify"}
+var kinds = []string{"create", "prove", "roll", "finish", "edit", "disable", "delete", "rotate", "verify"}
 
 // load is several workers' changes through all servers of a cluster, with a journal outside of the store.
 type load struct {
@@ -91,6 +91,8 @@ type worker struct {
 	phone    *phone
 	random   *rand.Rand
 	pages    []*page
+
+	rotated, maybe int // how often its Primary Key surely got a new version, and how often it may have
 }
 
 // newLoad prepares workers, each an operator with a second factor and a token.
@@ -102,6 +104,9 @@ func newLoad(t *testing.T, c *cluster, workers int) *load {
 		c.operator(w.name, access.Admin)
 		w.services = c.clients(c.token(w.name))
 		w.phone = c.enroll(w.services[0])
+		if _, err := w.services[0].CreatePrimaryKey(t.Context(), w.name, ""); err != nil {
+			t.Fatal(err)
+		}
 		l.workers = append(l.workers, w)
 	}
 	return l
@@ -227,6 +232,8 @@ func (w *worker) work() {
 	switch {
 	case kind == "verify":
 		w.verify()
+	case kind == "rotate":
+		w.rotate()
 	case p == nil || kind == "create" || kind == "prove":
 		w.create()
 	case kind == "edit":
@@ -368,6 +375,23 @@ func (w *worker) remove(p *page) {
 	w.looks(p.held[len(p.held)-1])
 }
 
+// rotate does what is not the same when it is done twice, and therefore is asked for once.
+func (w *worker) rotate() {
+	_, err := w.services[w.random.IntN(len(w.services))].RotatePrimaryKey(w.t.Context(), w.name)
+	switch code := fault.CodeOf(err); code {
+	case "":
+		w.rotated++
+		w.served("rotate")
+		return
+	case fault.OutcomeUnknown:
+		w.maybe++
+	case fault.Unavailable, fault.StoreBusy:
+	default:
+		w.t.Errorf("rotate = %v (%s)", err, code)
+	}
+	w.failed(fault.CodeOf(err))
+}
+
 // verify asks about any credential there ever was, the newer ones rather.
 func (w *worker) verify() {
 	some := w.pages[max(0, len(w.pages)-40):]
@@ -439,18 +463,20 @@ func (k *writtenKey) state() keys.KeyState {
 func (l *load) read(s keys.Service) written {
 	l.t.Helper()
 	w := written{map[[2]string]int{}, map[string]*writtenKey{}}
-	requests := map[[3]string]int{}
+	requests := map[[4]string]int{}
 	for _, r := range keystest.Events(l.t, s, keys.AuditFilter{}) {
 		e := r.Event
+		id := e.Detail["access_key_id"]
+		if request := [4]string{e.RequestID, e.Action, e.Object.ID, id}; e.RequestID != "" && e.Outcome != audit.Refused {
+			if requests[request]++; requests[request] == 2 {
+				l.report(&l.twice, "the request %s did %s twice", e.RequestID, e.Action)
+			}
+		}
 		if e.Outcome != audit.OK || e.Object.Type != "key" {
 			continue
 		}
-		id := e.Detail["access_key_id"]
 		for _, object := range slices.Compact([]string{e.Object.ID, id}) {
 			w.times[[2]string{e.Action, object}]++
-		}
-		if requests[[3]string{e.RequestID, e.Action, id}]++; requests[[3]string{e.RequestID, e.Action, id}] == 2 && e.RequestID != "" {
-			l.report(&l.twice, "the request %s did %s twice", e.RequestID, e.Action)
 		}
 		k := w.keys[e.Object.ID]
 		if k == nil {
@@ -506,6 +532,15 @@ func (l *load) check() {
 		listed[k.ID] = k
 	}
 	for _, w := range l.workers {
+		changes += w.rotated
+		switch k, err := s.PrimaryKey(t.Context(), w.name); {
+		case err != nil:
+			t.Error(err)
+		case len(k.Versions)-1 < w.rotated:
+			l.report(&l.lost, "the Primary Key %s has %d new versions; %d were acknowledged", w.name, len(k.Versions)-1, w.rotated)
+		case len(k.Versions)-1 > w.rotated+w.maybe:
+			l.report(&l.twice, "the Primary Key %s has %d new versions; %d were acknowledged, %d are in doubt", w.name, len(k.Versions)-1, w.rotated, w.maybe)
+		}
 		for _, p := range w.pages {
 			for _, h := range p.held {
 				action := "keys.create"
