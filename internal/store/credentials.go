@@ -57,7 +57,7 @@ func (t *tx) PutCredential(c keys.Credential) error {
 	if err != nil {
 		return err
 	}
-	t.due = nil // not known any more
+	t.due = t.due.with(c)
 	if len(c.SigningKey) == 0 {
 		if err := t.noteWipe(c.AccessKeyID); err != nil {
 			return err
@@ -148,6 +148,24 @@ const selectDue = `SELECT
 func dueRow(row scan) (d due, err error) {
 	err = row(instant{&d.pending}, instant{&d.grace}, instant{&d.wipe})
 	return d, err
+}
+
+// with is due when one more credential has been written. It may be too early, never too late.
+func (d *due) with(c keys.Credential) *due {
+	if d == nil {
+		return nil
+	}
+	earlier := func(a, b time.Time) time.Time {
+		if a.IsZero() || !b.IsZero() && b.Before(a) {
+			return b
+		}
+		return a
+	}
+	with := due{d.pending, earlier(d.grace, c.GraceUntil), earlier(d.wipe, c.EndedAt)}
+	if c.ProvenAt.IsZero() {
+		with.pending = earlier(d.pending, c.PendingUntil)
+	}
+	return &with
 }
 
 // none reports whether Stale would find nothing.

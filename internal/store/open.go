@@ -42,7 +42,7 @@ func newDB(path string, opts Options) (*DB, error) {
 	if err != nil || path == "" {
 		return nil, fault.New(fault.Invalid, "%q does not name a store", path).WithCause(err)
 	}
-	db := &DB{path: absolute, wait: opts.wait(), glance: opts.Glance, migrations: opts.migrations}
+	db := &DB{path: absolute, queue: newQueue(), wait: opts.wait(), glance: opts.Glance, migrations: opts.migrations}
 	if db.migrations == nil {
 		db.migrations = embedded()
 	}

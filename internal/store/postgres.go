@@ -37,7 +37,6 @@ const (
 	lockWriters = `SELECT id FROM writers WHERE id = 1 FOR UPDATE`
 
 	postgresReaders = 8
-	postgresWriters = 3 // of which one writes, while the others wait in the server for the lock, and not for this program
 	connectTimeout  = 5 * time.Second
 	// answerTimeout bounds one statement: a server that does not answer for so long is taken for lost.
 	answerTimeout = 15 * time.Second
@@ -116,7 +115,7 @@ func newPostgres(address string, opts Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{
-		path: showPostgres(config), postgres: true, wait: opts.wait(), glance: opts.Glance || opts.Examine, migrations: opts.migrations,
+		path: showPostgres(config), queue: newQueue(), postgres: true, wait: opts.wait(), glance: opts.Glance || opts.Examine, migrations: opts.migrations,
 	}
 	if db.migrations == nil {
 		if db.migrations, err = fs.Sub(postgresMigrations, "migrations/postgres"); err != nil {
@@ -132,7 +131,7 @@ func newPostgres(address string, opts Options) (*DB, error) {
 	engine := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(checkDurability))
 	engine.SetMaxIdleConns(-1) // pool keeps the idle ones
 	db.readers = newPool(db.path, forReading, postgresReaders)
-	db.writer = newPool(db.path, forWriting, postgresWriters)
+	db.writer = newPool(db.path, forWriting, 1)
 	db.readers.engine, db.writer.engine, db.engine = engine, engine, engine
 	return db, nil
 }

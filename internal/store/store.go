@@ -64,6 +64,7 @@ type DB struct {
 
 	readers *pool
 	writer  *pool
+	queue   *queue // of those who want to write
 	closed  atomic.Bool
 	// away says that the last connection to PostgreSQL was lost or could not be made.
 	away atomic.Bool
@@ -105,7 +106,7 @@ func (db *DB) View(ctx context.Context, fn func(keys.Tx) error) error {
 }
 
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
-	return db.run(ctx, db.readers, func(c *connection) (busy bool, err error) {
+	return db.run(ctx, db.readers, db.wait, func(c *connection) (busy bool, err error) {
 		t := &tx{ctx: ctx, db: db, conn: c, open: true}
 		if err = t.run(fn); t.again {
 			t = &tx{ctx: ctx, db: db, conn: c}
@@ -129,15 +130,23 @@ func (t *tx) run(fn func(*tx) error) error {
 // Update implements keys.Store. Beyond its promises: a store whose file was replaced since it was opened is unavailable, as
 // is one whose disk failed to make an earlier change durable; outcome_unknown is that failure itself.
 func (db *DB) Update(ctx context.Context, fn func(keys.Tx) error) error {
-	return db.change(ctx, (*tx).beginWriting, func(t *tx) error { return fn(t) })
+	if db.glance {
+		return glancedAt(db.path)
+	}
+	return db.updateTogether(ctx, func(t *tx) error { return fn(t) })
 }
 
 // change is Update with a choice of how the transaction begins, takes the lock and looks where it is.
 func (db *DB) change(ctx context.Context, begin, fn func(*tx) error) error {
+	return db.changeWithin(ctx, db.wait, begin, fn)
+}
+
+// changeWithin is change with another bound of the wait.
+func (db *DB) changeWithin(ctx context.Context, wait time.Duration, begin, fn func(*tx) error) error {
 	if db.glance {
 		return glancedAt(db.path)
 	}
-	return db.run(ctx, db.writer, func(c *connection) (busy bool, err error) {
+	return db.run(ctx, db.writer, wait, func(c *connection) (busy bool, err error) {
 		if failed := db.failed.Load(); failed != nil {
 			return false, failed
 		}
@@ -173,8 +182,8 @@ func glancedAt(path string) error {
 }
 
 // run makes attempts with a connection of the pool, which is given back even when one panics.
-func (db *DB) run(ctx context.Context, p *pool, attempt func(*connection) (busy bool, err error)) error {
-	return retry(ctx, db.path, db.wait, func(limit <-chan time.Time) (busy bool, err error) {
+func (db *DB) run(ctx context.Context, p *pool, wait time.Duration, attempt func(*connection) (busy bool, err error)) error {
+	return retry(ctx, db.path, wait, func(limit <-chan time.Time) (busy bool, err error) {
 		c, err := p.take(ctx, limit)
 		switch {
 		case fault.Is(err, fault.StoreBusy) && db.away.Load():

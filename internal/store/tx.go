@@ -95,6 +95,17 @@ func (t *tx) later(refused func(error) error, query string, args ...any) error {
 	return nil
 }
 
+// flush sends what is pending.
+func (t *tx) flush() error {
+	if len(t.pending) == 0 {
+		return nil
+	}
+	if err := t.send(t.ctx); err != nil {
+		return t.fail(err)
+	}
+	return nil
+}
+
 // plainly is for statements whose failure means nothing in particular.
 func plainly(err error) error { return err }
 
@@ -190,10 +201,8 @@ func (t *tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	if err := t.beginLate(); err != nil {
 		return nil, err
 	}
-	if len(t.pending) > 0 {
-		if err := t.send(t.ctx); err != nil {
-			return nil, t.fail(err)
-		}
+	if err := t.flush(); err != nil {
+		return nil, err
 	}
 	s, err := t.conn.statement(ctx, query)
 	if err != nil {
