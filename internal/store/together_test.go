@@ -18,16 +18,27 @@ func onEachDB(t *testing.T, test func(t *testing.T, db *DB)) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) { test(t, open(t).(*DB)) })
 }
 
+// waiting is a change that waits for its turn.
+func waiting(ctx context.Context, db *DB, change func(keys.Tx) error) *member {
+	m := &member{ctx: ctx, fn: func(t *tx) error { return change(t) }, done: make(chan struct{})}
+	db.queue.join(m)
+	return m
+}
+
+// makeWaiting makes the changes that wait.
+func makeWaiting(db *DB) {
+	db.queue.turn <- struct{}{}
+	db.makeNext(db.wait)
+}
+
 // together has changes made in one transaction, as those are that waited while another one was made.
 func together(t *testing.T, db *DB, changes ...func(keys.Tx) error) []*member {
 	t.Helper()
 	group := make([]*member, len(changes))
 	for i, change := range changes {
-		group[i] = &member{ctx: t.Context(), fn: func(t *tx) error { return change(t) }, done: make(chan struct{})}
-		db.queue.join(group[i])
+		group[i] = waiting(t.Context(), db, change)
 	}
-	db.queue.turn <- struct{}{}
-	db.makeNext(db.wait)
+	makeWaiting(db)
 	return group
 }
 
@@ -65,20 +76,15 @@ func TestTogetherEachByItself(t *testing.T) {
 			{func(tx keys.Tx) error { cancel(); return tx.PutKey(testKey(13)) }, func(err error) bool { return errors.Is(err, context.Canceled) }},
 			{putKey(4), nil},
 		}
-		changes := make([]func(keys.Tx) error, len(cases))
-		for i, c := range cases {
-			changes[i] = c.change
-		}
 		group := make([]*member, len(cases))
-		for i, change := range changes {
-			group[i] = &member{ctx: t.Context(), fn: func(t *tx) error { return change(t) }, done: make(chan struct{})}
+		for i, c := range cases {
+			ctx := t.Context()
 			if i == 6 {
-				group[i].ctx = cancelled
+				ctx = cancelled
 			}
-			db.queue.join(group[i])
+			group[i] = waiting(ctx, db, c.change)
 		}
-		db.queue.turn <- struct{}{}
-		db.makeNext(db.wait)
+		makeWaiting(db)
 		for i, c := range cases {
 			if err := group[i].err; c.want == nil && err != nil || c.want != nil && !c.want(err) {
 				t.Errorf("change %d = %v", i, err)
