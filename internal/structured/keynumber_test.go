@@ -111,3 +111,37 @@ func TestShortest(t *testing.T) {
 		}
 	}
 }
+
+// Numbers stop where the largest ciphertext no longer fits in their type, or with the alphabet.
+func TestNumbersStayInTheirType(t *testing.T) {
+	day := int64(secondsPerDay)
+	end, start := lastMoment.Unix(), firstMoment.Unix()
+	types := []struct {
+		spec Spec
+		room int64
+	}{
+		{Spec{DataType: Integer, DataTypeConfig: ConfigSpec{Size: 32}}, 1<<31 - 1},
+		{Spec{DataType: Integer, DataTypeConfig: ConfigSpec{Size: 64}}, 1<<63 - 1},
+		{Spec{DataType: Date}, (end - start) / day},
+		{Spec{DataType: DateTime}, -start},
+	}
+	for _, test := range types {
+		for s := 11; s <= len(numerals); s++ {
+			test.spec.OutputCharacterSet = numerals[:s]
+			f, err := New(test.spec, counted())
+			if err != nil {
+				continue // 64 bits to bases that .NET cannot reckon with
+			}
+			largest := func(number int) *big.Int {
+				value := new(big.Int).Mul(big.NewInt(int64(number<<f.MSBEncodingBits)), power(s, f.MinInputLength-1))
+				return value.Add(value, largestNumber(10, f.MinInputLength))
+			}
+			highest, room := f.HighestKeyNumber(), big.NewInt(test.room)
+			fits, alphabetEnds := largest(highest+1).Cmp(room) <= 0, firstDigit(10, s, f.MinInputLength)+(highest+1)<<f.MSBEncodingBits >= s
+			if largest(highest).Cmp(room) > 0 || fits && !alphabetEnds {
+				t.Errorf("%s to base %d: %d is the highest key number; its values go to %v, the next one's to %v, and there is room to %v",
+					f.DataType, s, highest, largest(highest), largest(highest+1), room)
+			}
+		}
+	}
+}

@@ -10,6 +10,15 @@ import (
 	"keyctl/internal/fault"
 )
 
+func fromPreset(t *testing.T, name string) Format {
+	t.Helper()
+	p, err := PresetNamed(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustNew(t, p.Spec)
+}
+
 // Every preset is complete, can be rotated, and is described in one line; portable ones come first.
 func TestPresets(t *testing.T) {
 	portable, seen := true, map[string]bool{}
@@ -49,11 +58,7 @@ func TestPresetsAreMadeAnew(t *testing.T) {
 // The descriptions of dates say how far values and ciphertexts reach.
 func TestPresetYears(t *testing.T) {
 	for name, want := range map[string][4]int{"date": {1, 2738, 1, 8628}, "datetime": {1653, 2286, 18, 3921}} {
-		p, err := PresetNamed(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f := mustNew(t, p.Spec)
+		f := fromPreset(t, name)
 		s, n := radix(f.OutputCharacterSet), f.MinInputLength
 		reach := new(big.Int).Mul(big.NewInt(int64(f.HighestKeyNumber()<<f.MSBEncodingBits)), power(s, n-1))
 		farthest := reach.Add(reach, largestNumber(radix(digits), n)).Int64()
