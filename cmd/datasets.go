@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,15 @@ func newDatasets(a *app) *cobra.Command {
 		Short: "Create datasets and say which keys reach them",
 		Long: `A dataset is a named set of data that keys may encrypt and decrypt, under one Primary Key. Any number of keys reach the same
 dataset; a key reaches at most one unstructured dataset.`,
-	}, newDatasetsList, newDatasetsShow, newDatasetsCreate, newDatasetsEdit, newDatasetsDelete, newDatasetsAttach, newDatasetsDetach)
+	}, newDatasetsList, newDatasetsShow, newDatasetsCreate, newDatasetsEdit, newDatasetsDelete, newDatasetsAttach, newDatasetsDetach, newDatasetsRotate)
+}
+
+// datasetDataKey tells which data key of a structured dataset encrypts, and how many can follow.
+func datasetDataKey(_ *printer, d keys.DatasetView) term.Cell {
+	if d.CurrentKeyNumber == nil || d.RotationsLeft == nil {
+		return text("one for each encryption")
+	}
+	return text(fmt.Sprintf("number %d; %d more can follow", *d.CurrentKeyNumber, *d.RotationsLeft))
 }
 
 // datasetShape says how datasets are shown.
@@ -38,6 +47,7 @@ var datasetShape = shape[keys.DatasetView]{
 		{"algorithm", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Algorithm) }},
 		{"Primary Key", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.PrimaryKey) }},
 		{"keys", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(strings.Join(d.Keys, ", ")) }},
+		{"data key", false, datasetDataKey},
 		{"created", false, func(p *printer, d keys.DatasetView) term.Cell {
 			return text(p.time(&d.CreatedAt) + " by " + d.CreatedBy)
 		}},

@@ -7,17 +7,27 @@ import (
 )
 
 func newDatasetsAttach(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "attach DATASET KEY…",
-		Short:             "Let keys reach a dataset",
-		Long:              `Let keys reach a dataset, all of them or none. Attaching twice changes nothing.`,
-		Example:           `  keyctl datasets attach payments web-01 web-02`,
+	var encryptOnly, decryptOnly bool
+	c := &cobra.Command{
+		Use:   "attach DATASET KEY…",
+		Short: "Let keys reach a dataset",
+		Long: `Let keys reach a dataset, all of them or none: to encrypt and decrypt in it, or only one of the two. Attaching again gives them
+what the last one says.
+
+A key that may only encrypt gets no data key of unstructured data back. Data keys of structured data work both ways, so there the
+limit holds as far as the client library keeps it.`,
+		Example: `  keyctl datasets attach payments web-01 web-02
+  keyctl datasets attach payments collector --encrypt-only`,
 		Args:              args("DATASET", "KEY…"),
 		ValidArgsFunction: a.completesMany(datasetNames, attachable),
 		RunE: func(c *cobra.Command, args []string) error {
 			return showOne(a, c.Context(), datasetShape, func(service keys.Service) (keys.DatasetView, error) {
-				return service.AttachKeys(c.Context(), args[0], args[1:])
+				return service.AttachKeys(c.Context(), args[0], args[1:], keys.Grant{Encrypt: !decryptOnly, Decrypt: !encryptOnly})
 			})
 		},
 	}
+	c.Flags().BoolVar(&encryptOnly, "encrypt-only", false, "they may encrypt, and not decrypt")
+	c.Flags().BoolVar(&decryptOnly, "decrypt-only", false, "they may decrypt, and not encrypt")
+	c.MarkFlagsMutuallyExclusive("encrypt-only", "decrypt-only")
+	return c
 }

@@ -12,6 +12,7 @@ import (
 // datasetOptions are the flags of datasets create.
 type datasetOptions struct {
 	name, description, kind, algorithm, primaryKey string
+	preset, file                                   string // the format of a structured one
 	noKey                                          bool
 	deliver                                        deliveryFlags
 }
@@ -24,8 +25,13 @@ func newDatasetsCreate(a *app) *cobra.Command {
 		Long: `Create a dataset, a Primary Key for it, and a first key named after it, whose credential is handed out once. With --primary-key
 the dataset shares an existing Primary Key; with --no-key there is no first key, and the dataset itself is printed.
 
+The data of an unstructured dataset is files and blobs. That of a structured one is fields of a table, whose ciphertexts look like
+them: --preset says how, or a file (keyctl help dataset-formats).
+
 If the credential cannot be delivered nothing was created, and the command can simply be repeated.`,
 		Example: `  keyctl datasets create payments
+  keyctl datasets create ssn --preset ssn
+  keyctl datasets create invoices -f invoices.yaml
   keyctl datasets create payments --out payments.env
   keyctl datasets create archive --primary-key payments --no-key`,
 		Args: args("NAME"),
@@ -37,9 +43,11 @@ If the credential cannot be delivered nothing was created, and the command can s
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.description, "description", "", "what the data is")
-	o.kind = string(keys.Unstructured)
-	f.Var(nonEmpty(&o.kind), "type", "unstructured: files and blobs")
-	f.Var(nonEmpty(&o.algorithm), "algorithm", "AES-256-GCM (default) or AES-128-GCM")
+	f.Var(nonEmpty(&o.kind), "type", "unstructured (default): files and blobs; structured: fields")
+	f.Var(nonEmpty(&o.preset), "preset", "how the fields of a structured dataset look: "+presetNames())
+	f.VarP(nonEmpty(&o.file), "file", "f", "describe it in this YAML file, - for standard input")
+	c.MarkFlagsMutuallyExclusive("preset", "file")
+	f.Var(nonEmpty(&o.algorithm), "algorithm", "of an unstructured one: AES-256-GCM (default) or AES-128-GCM")
 	f.Var(nonEmpty(&o.primaryKey), "primary-key", "share this existing Primary Key instead of making one")
 	f.BoolVar(&o.noKey, "no-key", false, "make no first key")
 	o.deliver.add(f)
@@ -49,6 +57,16 @@ If the credential cannot be delivered nothing was created, and the command can s
 func (a *app) createDataset(ctx context.Context, o datasetOptions) error {
 	request := keys.NewDataset{
 		Name: o.name, Description: o.description, Type: keys.DatasetType(o.kind), Algorithm: o.algorithm, PrimaryKey: o.primaryKey,
+	}
+	var err error
+	if request.Format, err = a.datasetFormat(o); err != nil {
+		return err
+	}
+	if o.kind == "" {
+		request.Type = keys.Unstructured
+		if request.Format != nil {
+			request.Type = keys.Structured
+		}
 	}
 	if err := request.Validate(); err != nil {
 		return err

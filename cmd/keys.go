@@ -44,7 +44,7 @@ var keyShape = shape[keys.KeyView]{
 		{"access key id", false, func(_ *printer, k keys.KeyView) term.Cell { return text(orNone(k.AccessKeyID)) }},
 		{"generation", false, func(_ *printer, k keys.KeyView) term.Cell { return text(strconv.Itoa(k.Generation)) }},
 		{"old credential", false, keyGrace},
-		{"datasets", false, func(_ *printer, k keys.KeyView) term.Cell { return text(strings.Join(k.Datasets, ", ")) }},
+		{"datasets", false, func(_ *printer, k keys.KeyView) term.Cell { return text(grantedDatasets(k)) }},
 		{"IP ranges", false, func(_ *printer, k keys.KeyView) term.Cell { return text(k.IPRanges.String()) }},
 		{"labels", false, func(_ *printer, k keys.KeyView) term.Cell { return text(labelText(k.Labels)) }},
 		{"created", false, func(p *printer, k keys.KeyView) term.Cell {
@@ -53,6 +53,18 @@ var keyShape = shape[keys.KeyView]{
 		{"expires", false, func(p *printer, k keys.KeyView) term.Cell { return text(p.time(k.ExpiresAt)) }},
 		{"last used", false, func(p *printer, k keys.KeyView) term.Cell { return text(p.time(k.LastUsedAt)) }},
 	},
+}
+
+// grantedDatasets lists a key's datasets, and what it may do there where that is not everything.
+func grantedDatasets(k keys.KeyView) string {
+	words := make([]string, len(k.Datasets))
+	for i, name := range k.Datasets {
+		words[i] = name
+		if grant := k.Grants[name]; grant != keys.FullGrant {
+			words[i] += " (" + grant.Word() + ")"
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // stateTones adds a colour to a state's word.

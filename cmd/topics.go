@@ -13,6 +13,7 @@ func newTopics() []*cobra.Command {
 		{Use: "exit-codes", Short: "What keyctl's exit statuses mean", Long: exitCodesTopic()},
 		{Use: "environment", Short: "Environment variables and configuration", Long: environmentTopic},
 		{Use: "formatting", Short: "Output formats, fields and filters", Long: formattingTopic},
+		{Use: "dataset-formats", Short: "How the fields of a structured dataset look", Long: datasetFormatsTopic()},
 		{Use: "secrets", Short: "How secrets are handled, and how to hand them over", Long: secretsTopic},
 	}
 }
@@ -49,6 +50,33 @@ func exitCodesTopic() string {
 	b.WriteString("\nWith -o json a failure is one object on standard error:\n" +
 		`  {"error":{"code":…,"message":…,"hint":…,"request_id":…,"retryable":…}}`)
 	return b.String()
+}
+
+// datasetFormatsTopic describes presets and the file of datasets create.
+func datasetFormatsTopic() string {
+	return `The ciphertext of a structured field looks like the field: it has the same length, and its characters come from an alphabet. What
+is kept as it is, such as the dashes of a social security number, is passed through. The format is chosen when the dataset is
+created and cannot be changed: data is encrypted in it.
+
+keyctl datasets create NAME --preset PRESET takes one of these:
+
+` + presetList() + `
+keyctl datasets create NAME -f FILE takes any other, described in YAML. Fields that are left out take their usual value:
+
+  data_type: formatted_string        # or generic_string, token, integer, date, datetime
+  input_character_set: "0123456789"
+  output_character_set: "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"   # more characters than in the input
+  passthrough_rules:
+    - type: passthrough              # these characters stay where they are
+      value: "-"
+    - type: suffix                   # the last four stay
+      value: 4
+  min_input_length: 6                # without what is passed through
+  max_input_length: 255
+
+The first character of a ciphertext carries the number of the data key, so the output alphabet also limits how often the dataset
+can be rotated; keyctl datasets show tells. Client libraries differ in what they know: those for Go and Python know formatted
+strings alone.`
 }
 
 const environmentTopic = `A flag wins over the environment, that over the context in use, that over the rest of the configuration file, and that over the

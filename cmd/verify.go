@@ -96,6 +96,7 @@ func (a *app) verify(ctx context.Context, o verifyOptions) error {
 
 // answer asks the store whether a key, or a credential, would be let in, and prints what it says. No is errNegative.
 func (a *app) answer(ctx context.Context, p *printer, service keys.Service, question keys.Question, cred credential.Credential) (keys.Verdict, error) {
+	question.PrivateKey = question.AccessKeyID != ""
 	verdict, err := service.Verify(ctx, question)
 	if err != nil {
 		return verdict, err

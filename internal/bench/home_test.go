@@ -141,7 +141,7 @@ func putKey(tx keys.Tx, datasetID string, i int) error {
 		ProvenAt: made, SigningKey: make([]byte, 100), Challenge: make([]byte, 32), Fingerprint: make([]byte, 32),
 	})
 	if err == nil {
-		_, err = tx.Attach(datasetID, keyID, made)
+		_, err = tx.Attach(datasetID, keyID, keys.FullGrant, made)
 	}
 	return err
 }

@@ -279,7 +279,10 @@ func (p *player) play(slot int) {
 		p.viewing(e, func(s keys.Service) (keys.KeyView, error) { return s.EditKey(ctx, key, keys.KeyEdit{ExpiresAt: &e.at}) })
 	case n < 74:
 		e.kind, e.dataset = "attach", []string{"a", "b"}[p.random.IntN(2)]
-		p.ask(e, func(s keys.Service) error { _, err := s.AttachKeys(ctx, e.dataset, []string{key}); return err })
+		p.ask(e, func(s keys.Service) error {
+			_, err := s.AttachKeys(ctx, e.dataset, []string{key}, keys.FullGrant)
+			return err
+		})
 	case n < 80:
 		e.kind, e.dataset = "detach", []string{"a", "b"}[p.random.IntN(2)]
 		p.ask(e, func(s keys.Service) error { _, err := s.DetachKeys(ctx, e.dataset, []string{key}); return err })

@@ -38,11 +38,9 @@ type newDatasetInput struct{ Body newDatasetBody }
 var datasetsCreate = define("datasets.create", http.MethodPost, "/v1/datasets", access.DatasetsWrite, harmless,
 	"Create a dataset, its Primary Key and, with a credential, a first key",
 	func(ctx context.Context, s keys.Service, in *newDatasetInput) (datasetMade, error) {
-		b := in.Body
-		request := keys.NewDataset{Name: b.Name, Description: b.Description, Type: b.Type, Algorithm: b.Algorithm, PrimaryKey: b.PrimaryKey}
-		if b.FirstKey != nil {
-			offer := b.FirstKey.offer()
-			request.FirstKey = &offer
+		request, err := in.Body.request()
+		if err != nil {
+			return datasetMade{}, err
 		}
 		dataset, pending, err := s.CreateDataset(ctx, request)
 		return datasetMade{dataset, (*pendingBody)(pending)}, err
@@ -51,17 +49,27 @@ var datasetsCreate = define("datasets.create", http.MethodPost, "/v1/datasets", 
 // CreateDataset implements keys.Service. Without a credential nothing tells a repetition from a second request, so a lost
 // answer is reported.
 func (c *Client) CreateDataset(ctx context.Context, request keys.NewDataset) (keys.DatasetView, *keys.Pending, error) {
-	in := newDatasetInput{newDatasetBody{
-		Name: request.Name, Description: request.Description, Type: request.Type, Algorithm: request.Algorithm, PrimaryKey: request.PrimaryKey,
-	}}
+	body, err := newDatasetToWire(request)
+	if err != nil {
+		return keys.DatasetView{}, nil, err
+	}
 	send := datasetsCreate.once
 	if request.FirstKey != nil {
-		offer := offerToWire(*request.FirstKey)
-		in.Body.FirstKey = &offer
 		send = datasetsCreate.on
 	}
-	out, err := send(ctx, c, in)
+	out, err := send(ctx, c, newDatasetInput{body})
 	return out.Dataset, (*keys.Pending)(out.Pending), err
+}
+
+var datasetsRotate = define("datasets.rotate", http.MethodPost, "/v1/datasets/{dataset}/rotate", access.DatasetsWrite, counts,
+	"Add a data key to a structured dataset, which encrypts from now on",
+	func(ctx context.Context, s keys.Service, in *DatasetPath) (keys.DatasetView, error) {
+		return s.RotateDataset(ctx, in.Dataset)
+	})
+
+// RotateDataset implements keys.Service.
+func (c *Client) RotateDataset(ctx context.Context, name string) (keys.DatasetView, error) {
+	return datasetsRotate.on(ctx, c, DatasetPath{name})
 }
 
 type datasetEditInput struct {
@@ -103,34 +111,44 @@ func (c *Client) DeleteDataset(ctx context.Context, name string, detach bool) (k
 type attachInput struct {
 	DatasetPath
 	Body struct {
+		Keys  []string    `json:"keys" doc:"names or ids"`
+		Grant *keys.Grant `json:"grant,omitempty" doc:"what they may do there; none: everything"`
+	}
+}
+
+type detachInput struct {
+	DatasetPath
+	Body struct {
 		Keys []string `json:"keys" doc:"names or ids"`
 	}
 }
 
-func newAttachInput(dataset string, refs []string) attachInput {
-	in := attachInput{DatasetPath: DatasetPath{dataset}}
-	in.Body.Keys = refs
-	return in
-}
-
 var datasetsAttach = define("datasets.attach", http.MethodPost, "/v1/datasets/{dataset}/attach", access.DatasetsWrite, counts, "Let keys reach a dataset",
 	func(ctx context.Context, s keys.Service, in *attachInput) (keys.DatasetView, error) {
-		return s.AttachKeys(ctx, in.Dataset, in.Body.Keys)
+		grant := keys.FullGrant
+		if in.Body.Grant != nil {
+			grant = *in.Body.Grant
+		}
+		return s.AttachKeys(ctx, in.Dataset, in.Body.Keys, grant)
 	})
 
 // AttachKeys implements keys.Service.
-func (c *Client) AttachKeys(ctx context.Context, dataset string, refs []string) (keys.DatasetView, error) {
-	return datasetsAttach.on(ctx, c, newAttachInput(dataset, refs))
+func (c *Client) AttachKeys(ctx context.Context, dataset string, refs []string, grant keys.Grant) (keys.DatasetView, error) {
+	in := attachInput{DatasetPath: DatasetPath{dataset}}
+	in.Body.Keys, in.Body.Grant = refs, &grant
+	return datasetsAttach.on(ctx, c, in)
 }
 
 var datasetsDetach = define("datasets.detach", http.MethodPost, "/v1/datasets/{dataset}/detach", access.DatasetsWrite, harmless, "Keep keys from a dataset",
-	func(ctx context.Context, s keys.Service, in *attachInput) (keys.DatasetView, error) {
+	func(ctx context.Context, s keys.Service, in *detachInput) (keys.DatasetView, error) {
 		return s.DetachKeys(ctx, in.Dataset, in.Body.Keys)
 	})
 
 // DetachKeys implements keys.Service.
 func (c *Client) DetachKeys(ctx context.Context, dataset string, refs []string) (keys.DatasetView, error) {
-	return datasetsDetach.on(ctx, c, newAttachInput(dataset, refs))
+	in := detachInput{DatasetPath: DatasetPath{dataset}}
+	in.Body.Keys = refs
+	return datasetsDetach.on(ctx, c, in)
 }
 
 // PrimaryKeyPath is the Primary Key that a path names.

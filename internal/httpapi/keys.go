@@ -484,6 +484,29 @@ func (c *Client) CancelRoll(ctx context.Context, ref string, code string) (keys.
 	return rollsCancel.on(ctx, c, cancelInput{KeyPath{ref}, codeBody{code}})
 }
 
+type usageInput struct {
+	Key     string `query:"key" doc:"only of this key: a name, an access key id, a key's id or the beginning of one"`
+	Dataset string `query:"dataset" doc:"only in this dataset"`
+	Since   string `query:"since" doc:"only on the day of this instant and later (RFC 3339)"`
+}
+
+var usage = define("usage", http.MethodGet, "/v1/usage", access.KeysRead, harmless,
+	"Tell how often keys were used, as client libraries told",
+	func(ctx context.Context, s keys.Service, in *usageInput) (all[keys.UsageView], error) {
+		since, err := parseTime("since", in.Since)
+		if err != nil {
+			return all[keys.UsageView]{}, err
+		}
+		items, err := s.Usage(ctx, keys.UsageQuery{Key: in.Key, Dataset: in.Dataset, Since: since})
+		return all[keys.UsageView]{items}, err
+	})
+
+// Usage implements keys.Service.
+func (c *Client) Usage(ctx context.Context, q keys.UsageQuery) ([]keys.UsageView, error) {
+	out, err := usage.on(ctx, c, usageInput{q.Key, q.Dataset, timeText(q.Since)})
+	return out.Items, err
+}
+
 type verifyInput struct{ Body questionBody }
 
 var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, reads,

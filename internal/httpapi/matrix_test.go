@@ -26,6 +26,7 @@ import (
 	"keyctl/internal/httpapi"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
+	"keyctl/internal/structured"
 )
 
 // permitted says who may use each route: o owner, a admin, c ci, u auditor, v verifier. It is written by hand from the
@@ -42,6 +43,7 @@ var permitted = map[string]string{
 
 	"datasets.list": "oau", "datasets.show": "oau",
 	"datasets.create": "oa", "datasets.edit": "oa", "datasets.delete": "oa", "datasets.attach": "oa", "datasets.detach": "oa",
+	"datasets.rotate": "oa", "usage": "oacu",
 	"primary-keys.list": "oau", "primary-keys.show": "oau",
 	"primary-keys.create": "oa", "primary-keys.rotate": "oa", "primary-keys.disable": "oa", "primary-keys.enable": "oa",
 
@@ -140,11 +142,18 @@ func newTemplate(t *testing.T) *template {
 			t.Fatal(err)
 		}
 	}
+	format, err := structured.New(structured.Spec{InputCharacterSet: "0123456789", OutputCharacterSet: "0123456789abcdef"}, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.owner.CreateDataset(t.Context(), keys.NewDataset{Name: "fields", Type: keys.Structured, Format: &format}); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"inside", "outside"} {
 		_, _, err := w.owner.CreateDataset(t.Context(), keys.NewDataset{Name: name, Type: keys.Unstructured})
 		must(err)
 	}
-	_, err := w.owner.CreatePrimaryKey(t.Context(), "spare", "")
+	_, err = w.owner.CreatePrimaryKey(t.Context(), "spare", "")
 	must(err)
 	hire := func(name string, role access.Role) {
 		if name != "alex" {
@@ -488,6 +497,19 @@ func otherSituations(m *template) map[string][]situation {
 			{name: "with its keys", path: "inside", query: "detach=true", want: "ok"},
 			{name: "outside", path: "outside", want: "ok"},
 			{name: "absent", path: "nowhere", want: "not_found"},
+		},
+		"datasets.rotate": {
+			{name: "a structured one", path: "fields", want: "ok"},
+			{name: "an unstructured one", path: "inside", want: "invalid"},
+			{name: "absent", path: "nowhere", want: "not_found"},
+		},
+		"usage": {
+			{name: "all", want: "ok"},
+			{name: "of its own key", query: "key=robot-active", want: "ok"},
+			{name: "of another's key", query: "key=ann-active", want: "ok c:not_found"},
+			{name: "of no key", query: "key=nothing", want: "not_found"},
+			{name: "in a dataset inside", query: "dataset=inside", want: "ok"},
+			{name: "in a dataset outside", query: "dataset=outside", want: "ok c:not_found"},
 		},
 		"datasets.attach": {{name: "absent", path: "nowhere", body: with("keys", []string{"ann-active"}), want: "not_found"}},
 		"datasets.detach": {{name: "absent", path: "nowhere", body: with("keys", []string{"ann-active"}), want: "not_found"}},

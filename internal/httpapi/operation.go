@@ -93,6 +93,7 @@ var groups = []*huma.Tag{
 	{Name: "rolls", Description: "Rolls whose old credential still works."},
 	{Name: "verify", Description: "Whether a credential would be let in, and why."},
 	{Name: "datasets", Description: "Datasets, and the keys that reach them."},
+	{Name: "usage", Description: "How often keys were used."},
 	{Name: "primary-keys", Description: "The root keys of datasets, in versions."},
 	{Name: "operators", Description: "Who administers, with which role."},
 	{Name: "tokens", Description: "What lets operators in."},

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/structured"
 )
 
 // The forms of requests and answers that are not those of package keys already. Secrets are plain text here: this is the
@@ -21,6 +24,8 @@ import (
 var textTypes = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[iprange.List](): reflect.TypeFor[[]string](),
 	reflect.TypeFor[netip.Addr]():   reflect.TypeFor[string](),
+	// Whose fields may be null where others are text.
+	reflect.TypeFor[structured.Format](): reflect.TypeFor[json.RawMessage](),
 }
 
 // never is the text of an end that does not come.
@@ -266,8 +271,43 @@ type newDatasetBody struct {
 	Description string           `json:"description,omitempty"`
 	Type        keys.DatasetType `json:"type"`
 	Algorithm   string           `json:"algorithm,omitempty"`
+	Format      json.RawMessage  `json:"format,omitempty" doc:"of a structured dataset: all that client libraries know of it but its name and permissions, tweak and salt included"`
 	PrimaryKey  string           `json:"primary_key,omitempty" doc:"of which it hangs; none: a new one"`
 	FirstKey    *offerBody       `json:"first_key,omitempty" doc:"the credential of a first key; none: no key"`
+}
+
+func newDatasetToWire(r keys.NewDataset) (newDatasetBody, error) {
+	b := newDatasetBody{Name: r.Name, Description: r.Description, Type: r.Type, Algorithm: r.Algorithm, PrimaryKey: r.PrimaryKey}
+	if r.FirstKey != nil {
+		offer := offerToWire(*r.FirstKey)
+		b.FirstKey = &offer
+	}
+	var err error
+	if r.Format != nil {
+		b.Format, err = json.Marshal(r.Format)
+	}
+	return b, err
+}
+
+func (b newDatasetBody) request() (keys.NewDataset, error) {
+	r := keys.NewDataset{Name: b.Name, Description: b.Description, Type: b.Type, Algorithm: b.Algorithm, PrimaryKey: b.PrimaryKey}
+	if b.FirstKey != nil {
+		offer := b.FirstKey.offer()
+		r.FirstKey = &offer
+	}
+	if len(b.Format) == 0 || string(b.Format) == "null" {
+		return r, nil
+	}
+	r.Format = &structured.Format{}
+	decoder := json.NewDecoder(bytes.NewReader(b.Format))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(r.Format); err != nil {
+		if f := fault.From(err); f != nil {
+			return r, f
+		}
+		return r, fault.New(fault.Invalid, "the format is not the JSON that was expected").WithHint("`keyctl datasets show -o json` shows the format of one that is there")
+	}
+	return r, nil
 }
 
 // datasetMade is the answer to it.
@@ -283,10 +323,11 @@ type questionBody struct {
 	SigningKey  string `json:"secret_signing_key,omitempty"`
 	Address     string `json:"address,omitempty"`
 	Dataset     string `json:"dataset,omitempty"`
+	PrivateKey  bool   `json:"private_key,omitempty" doc:"answer the encrypted private key of a proven credential, too"`
 }
 
 func questionToWire(q keys.Question) questionBody {
-	b := questionBody{Key: q.Key, AccessKeyID: q.AccessKeyID, SigningKey: q.SigningKey.Reveal(), Dataset: q.Dataset}
+	b := questionBody{Key: q.Key, AccessKeyID: q.AccessKeyID, SigningKey: q.SigningKey.Reveal(), Dataset: q.Dataset, PrivateKey: q.PrivateKey}
 	if q.Address.IsValid() {
 		b.Address = q.Address.String()
 	}
@@ -294,7 +335,7 @@ func questionToWire(q keys.Question) questionBody {
 }
 
 func (b questionBody) question() (keys.Question, error) {
-	q := keys.Question{Key: b.Key, AccessKeyID: b.AccessKeyID, SigningKey: credential.NewSecret(b.SigningKey), Dataset: b.Dataset}
+	q := keys.Question{Key: b.Key, AccessKeyID: b.AccessKeyID, SigningKey: credential.NewSecret(b.SigningKey), Dataset: b.Dataset, PrivateKey: b.PrivateKey}
 	if b.Address == "" {
 		return q, nil
 	}

@@ -130,7 +130,7 @@ func TestR36_NoRecordNoChange(t *testing.T) {
 		},
 		"EditDataset":        func() error { return dataset(broken.EditDataset(ctx, "spare", keys.DatasetEdit{Name: &name})) },
 		"DeleteDataset":      func() error { return dataset(broken.DeleteDataset(ctx, "files", true)) },
-		"AttachKeys":         func() error { return dataset(broken.AttachKeys(ctx, "spare", []string{"rolled"})) },
+		"AttachKeys":         func() error { return dataset(broken.AttachKeys(ctx, "spare", []string{"rolled"}, keys.FullGrant)) },
 		"DetachKeys":         func() error { return dataset(broken.DetachKeys(ctx, "files", []string{"web-01"})) },
 		"CreatePrimaryKey":   func() error { return primary(broken.CreatePrimaryKey(ctx, "new", "")) },
 		"RotatePrimaryKey":   func() error { return primary(broken.RotatePrimaryKey(ctx, "files")) },

@@ -72,7 +72,7 @@ type KeyRecord struct {
 	Current  *Credential
 	Grace    *Credential
 	Pending  *Credential
-	Datasets []Dataset
+	Datasets []Attachment
 }
 
 // lapsed reports whether the key was never active and no proof can come any more: reads then treat it as absent.
@@ -97,7 +97,8 @@ type KeyView struct {
 	CreatedBy   string            `json:"created_by"`
 	ExpiresAt   *time.Time        `json:"expires_at"`
 	LastUsedAt  *time.Time        `json:"last_used_at"`
-	Grace       *GraceView        `json:"grace"` // null unless a rolled credential still works
+	Grace       *GraceView        `json:"grace"`  // null unless a rolled credential still works
+	Grants      map[string]Grant  `json:"grants"` // what the key may do in each of its datasets
 }
 
 // GraceView is a rolled credential that still works.
@@ -111,11 +112,12 @@ type GraceView struct {
 func (r KeyRecord) View(now time.Time) KeyView {
 	v := KeyView{
 		ID: r.ID, Name: r.Name, Description: r.Description, State: r.State(now),
-		Generation: 1, Datasets: make([]string, 0, len(r.Datasets)), IPRanges: r.IPRanges, Labels: r.Labels,
+		Generation: 1, Datasets: make([]string, 0, len(r.Datasets)), Grants: map[string]Grant{}, IPRanges: r.IPRanges, Labels: r.Labels,
 		CreatedAt: r.CreatedAt, CreatedBy: r.CreatedBy, ExpiresAt: optional(r.ExpiresAt), LastUsedAt: optional(r.LastUsedAt),
 	}
 	for _, d := range r.Datasets {
 		v.Datasets = append(v.Datasets, d.Name)
+		v.Grants[d.Name] = d.Grant
 	}
 	if v.Labels == nil {
 		v.Labels = map[string]string{}

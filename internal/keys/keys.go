@@ -14,6 +14,7 @@ import (
 	"keyctl/internal/audit"
 	"keyctl/internal/credential"
 	"keyctl/internal/iprange"
+	"keyctl/internal/structured"
 )
 
 // Service is everything keyctl can do.
@@ -101,13 +102,17 @@ type Service interface {
 	// CreateDataset makes a dataset, a Primary Key for it unless one is named, and, when the request offers a credential,
 	// a first key. The Pending is nil without one. exists: the name is taken. not_found: no such Primary Key.
 	CreateDataset(ctx context.Context, request NewDataset) (DatasetView, *Pending, error)
-	// EditDataset changes what the edit names. exists: the new name is taken.
+	// RotateDataset adds a data key to a structured dataset, which encrypts from now on; older ones stay for decryption.
+	// invalid: it is not structured, or its alphabet carries no more data keys.
+	RotateDataset(ctx context.Context, name string) (DatasetView, error)
+	// EditDataset changes what the edit names. exists: the new name is taken. invalid: a structured dataset's algorithm.
 	EditDataset(ctx context.Context, name string, edit DatasetEdit) (DatasetView, error)
 	// DeleteDataset ends a dataset. Its Primary Key stays. still_attached: keys hang on it and detach is false.
 	DeleteDataset(ctx context.Context, name string, detach bool) (DatasetView, error)
-	// AttachKeys lets keys reach a dataset, all or none. Attaching twice is a no-op. invalid: a key has an unstructured
+	// AttachKeys lets keys reach a dataset with a grant, all or none. Attached ones get that grant; with the same one it is a
+	// no-op. invalid: the grant allows nothing; a key has an unstructured
 	// dataset already. key_pending, key_disabled (compromised), key_expired.
-	AttachKeys(ctx context.Context, dataset string, refs []string) (DatasetView, error)
+	AttachKeys(ctx context.Context, dataset string, refs []string, grant Grant) (DatasetView, error)
 	// DetachKeys undoes it, all or none. Detaching twice is a no-op.
 	DetachKeys(ctx context.Context, dataset string, refs []string) (DatasetView, error)
 
@@ -142,6 +147,10 @@ type Service interface {
 
 	// Verify answers whether a key or credential would be let in, and why. A refusal is an answer, not an error.
 	Verify(ctx context.Context, question Question) (Verdict, error)
+
+	// Usage returns what client libraries told of their use, a row for each key, dataset, action, library and day, ordered so.
+	// not_found: no such key or dataset.
+	Usage(ctx context.Context, query UsageQuery) ([]UsageView, error)
 
 	// AuditHead returns the newest record's number and hash as one value to keep elsewhere.
 	AuditHead(ctx context.Context) (AuditHeadView, error)
@@ -217,9 +226,10 @@ type NewDataset struct {
 	Name        string
 	Description string
 	Type        DatasetType
-	Algorithm   string // empty: AES-256-GCM
-	PrimaryKey  string // name of an existing one; empty: make one
-	FirstKey    *Offer // nil: no key
+	Algorithm   string             // of an unstructured one; empty: AES-256-GCM
+	Format      *structured.Format // of a structured one, which needs it; the caller completes it (structured.New)
+	PrimaryKey  string             // name of an existing one; empty: make one
+	FirstKey    *Offer             // nil: no key
 }
 
 // DatasetEdit changes a dataset; nil fields stay as they are.
@@ -251,6 +261,7 @@ type Question struct {
 	SigningKey  credential.Secret
 	Address     netip.Addr
 	Dataset     string
+	PrivateKey  bool // answer the encrypted private key of a credential that is proven, too
 }
 
 // Reason says why a verdict is as it is.

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -54,9 +55,7 @@ func (l *Local) Datasets(ctx context.Context, cursor string, limit int) (Page[Da
 
 // CreateDataset implements Service.
 func (l *Local) CreateDataset(ctx context.Context, request NewDataset) (DatasetView, *Pending, error) {
-	if request.Algorithm == "" {
-		request.Algorithm = AES256GCM
-	}
+	request.Algorithm = cmp.Or(request.Algorithm, usualAlgorithm(request.Type))
 	if err := request.Validate(); err != nil {
 		return DatasetView{}, nil, err
 	}
@@ -71,6 +70,9 @@ func (l *Local) CreateDataset(ctx context.Context, request NewDataset) (DatasetV
 		return DatasetView{}, nil, err
 	}
 	if d.primary, err = l.drawPrimaryKey(); err != nil {
+		return DatasetView{}, nil, err
+	}
+	if d.dataKey, err = l.drawDataKey(); err != nil {
 		return DatasetView{}, nil, err
 	}
 	if request.FirstKey != nil {
@@ -96,7 +98,15 @@ func (l *Local) CreateDataset(ctx context.Context, request NewDataset) (DatasetV
 type datasetDraw struct {
 	id      string
 	primary PrimaryKey
+	dataKey []byte // number 0 of a structured one
 	key     drawn
+}
+
+func usualAlgorithm(t DatasetType) string {
+	if t == Structured {
+		return FF1
+	}
+	return AES256GCM
 }
 
 // Validate checks what needs neither store nor offer, so that a caller can find a mistake before it opens or makes
@@ -111,11 +121,27 @@ func (r NewDataset) Validate() error {
 	if _, err := ParseDatasetType(string(r.Type)); err != nil {
 		return err
 	}
-	if r.Algorithm == "" {
+	if r.Type == Structured {
+		return r.validateStructured()
+	}
+	switch {
+	case r.Format != nil:
+		return fault.New(fault.Invalid, "only a structured dataset has a format").WithHint("say --type %s", Structured)
+	case r.Algorithm == "":
 		return nil
 	}
 	_, err := ParseAlgorithm(r.Algorithm)
 	return err
+}
+
+func (r NewDataset) validateStructured() error {
+	switch {
+	case r.Format == nil:
+		return fault.New(fault.Invalid, "a structured dataset needs a format").WithHint("choose one with --preset, or describe one in a file with -f")
+	case r.Algorithm != "" && r.Algorithm != FF1:
+		return fault.New(fault.Invalid, "the algorithm of a structured dataset is %s", FF1)
+	}
+	return r.Format.Validate()
 }
 
 // createDataset stores a dataset with what is made together with it, or answers a repeat of the request.
@@ -130,7 +156,7 @@ func (c *change) createDataset(request NewDataset, d datasetDraw) (*Pending, err
 	}
 	dataset := Dataset{
 		ID: d.id, Name: request.Name, Description: request.Description, Type: request.Type, Algorithm: request.Algorithm,
-		CreatedAt: c.now, CreatedBy: c.l.caller.Name, OwnPrimaryKey: request.PrimaryKey == "",
+		Format: request.Format, CreatedAt: c.now, CreatedBy: c.l.caller.Name, OwnPrimaryKey: request.PrimaryKey == "",
 	}
 	var err error
 	if dataset.PrimaryKeyID, err = c.primaryKeyFor(request, d.primary); err != nil {
@@ -138,15 +164,15 @@ func (c *change) createDataset(request NewDataset, d datasetDraw) (*Pending, err
 	}
 	if request.FirstKey == nil {
 		c.note("datasets.create", datasetObject(dataset))
-		return nil, nameTaken(c.PutDataset(dataset), "dataset", dataset.Name)
+		return nil, c.addDataset(dataset, d.dataKey)
 	}
 	dataset.FirstKeyID = d.key.keyID
 	name, err := freeName(dataset.Name, func(name string) error { _, err := c.KeyByName(name); return err })
 	if err != nil {
 		return nil, err
 	}
-	if err := c.PutDataset(dataset); err != nil {
-		return nil, nameTaken(err, "dataset", dataset.Name)
+	if err := c.addDataset(dataset, d.dataKey); err != nil {
+		return nil, err
 	}
 	rec, err := c.addKey(NewKey{Name: name}, d.key, []Dataset{dataset})
 	if err != nil {
@@ -156,6 +182,17 @@ func (c *change) createDataset(request NewDataset, d datasetDraw) (*Pending, err
 	c.note("keys.create", keyObject(rec.Key), "access_key_id", d.key.offer.AccessKeyID)
 	pending := rec.pending()
 	return &pending, nil
+}
+
+// addDataset stores a dataset, a structured one with its first data key.
+func (c *change) addDataset(d Dataset, dataKey []byte) error {
+	if err := c.PutDataset(d); err != nil {
+		return nameTaken(err, "dataset", d.Name)
+	}
+	if d.Type != Structured {
+		return nil
+	}
+	return c.addDataKey(d, 0, dataKey)
 }
 
 // freeDatasetName makes way for a new dataset: one whose first key is still pending and that nothing else hangs on gives
@@ -221,6 +258,9 @@ func (l *Local) EditDataset(ctx context.Context, name string, edit DatasetEdit) 
 			return err
 		}
 		before := d.Dataset
+		if edit.Algorithm != nil && d.Type == Structured {
+			return fault.New(fault.Invalid, "the algorithm of a structured dataset is %s", FF1)
+		}
 		if err := edit.apply(&d.Dataset); err != nil {
 			return err
 		}
@@ -287,21 +327,30 @@ func (l *Local) DeleteDataset(ctx context.Context, name string, detach bool) (Da
 }
 
 // AttachKeys implements Service.
-func (l *Local) AttachKeys(ctx context.Context, dataset string, refs []string) (DatasetView, error) {
+func (l *Local) AttachKeys(ctx context.Context, dataset string, refs []string, grant Grant) (DatasetView, error) {
+	if grant == (Grant{}) {
+		return DatasetView{}, fault.New(fault.Invalid, "a key that may neither encrypt nor decrypt is not attached").
+			WithHint("`keyctl datasets detach` takes a key out of a dataset")
+	}
+	var detail []string
+	if grant != FullGrant {
+		detail = []string{"grant", grant.Word()}
+	}
 	return l.linkKeys(ctx, "datasets.attach", dataset, refs, func(c *change, d Dataset, rec KeyRecord) (bool, error) {
 		if err := requireState(rec.Key, c.now, KeyActive, KeyDisabled); err != nil {
 			return false, err
 		}
+		var all []Dataset
 		for _, other := range rec.Datasets {
-			if other.ID == d.ID {
-				return false, nil
+			if other.ID != d.ID {
+				all = append(all, other.Dataset)
 			}
 		}
-		if err := oneUnstructured(append(rec.Datasets, d)); err != nil {
+		if err := oneUnstructured(append(all, d)); err != nil {
 			return false, fault.From(err).WithHint("detach %q from it first, or create another key", rec.Name)
 		}
-		return c.Attach(d.ID, rec.ID, c.now)
-	})
+		return c.Attach(d.ID, rec.ID, grant, c.now)
+	}, detail...)
 }
 
 // DetachKeys implements Service.
@@ -321,7 +370,7 @@ func (l *Local) DetachKeys(ctx context.Context, dataset string, refs []string) (
 }
 
 // linkKeys applies link to each of the keys, all or none, and audits each one.
-func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []string, link func(*change, Dataset, KeyRecord) (bool, error)) (DatasetView, error) {
+func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []string, link func(*change, Dataset, KeyRecord) (bool, error), detail ...string) (DatasetView, error) {
 	var view DatasetView
 	if len(refs) == 0 {
 		return view, fault.New(fault.Invalid, "no key named").WithHint("name the dataset first, then one or more keys")
@@ -344,7 +393,7 @@ func (l *Local) linkKeys(ctx context.Context, action, dataset string, refs []str
 			if !changed {
 				outcome = audit.NoOp
 			}
-			c.noteOutcome(action, datasetObject(d), outcome, "key", rec.Name, "key_id", rec.ID)
+			c.noteOutcome(action, datasetObject(d), outcome, append([]string{"key", rec.Name, "key_id", rec.ID}, detail...)...)
 		}
 		linked, err := findDatasetRecord(c, dataset)
 		view = linked.View()

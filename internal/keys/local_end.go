@@ -129,7 +129,7 @@ func (c *change) settleDatasets(rec KeyRecord) error {
 			continue
 		}
 		d.FirstKeyID = ""
-		if err := c.PutDataset(d); err != nil {
+		if err := c.PutDataset(d.Dataset); err != nil {
 			return err
 		}
 	}

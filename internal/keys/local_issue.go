@@ -235,7 +235,7 @@ func oneUnstructured(datasets []Dataset) error {
 
 // addKey stores a pending key, its first credential and its attachments.
 func (c *change) addKey(request NewKey, d drawn, datasets []Dataset) (KeyRecord, error) {
-	rec := KeyRecord{Datasets: datasets, Key: Key{
+	rec := KeyRecord{Key: Key{
 		ID: d.keyID, Name: request.Name, Description: request.Description, Labels: request.Labels,
 		IPRanges: request.IPRanges, CreatedAt: c.now, CreatedBy: c.l.caller.Name, ExpiresAt: request.ExpiresAt,
 	}}
@@ -248,9 +248,10 @@ func (c *change) addKey(request NewKey, d drawn, datasets []Dataset) (KeyRecord,
 	}
 	rec.Pending = &cred
 	for _, dataset := range datasets {
-		if _, err := c.Attach(dataset.ID, rec.ID, c.now); err != nil {
+		if _, err := c.Attach(dataset.ID, rec.ID, FullGrant, c.now); err != nil {
 			return rec, err
 		}
+		rec.Datasets = append(rec.Datasets, Attachment{dataset, FullGrant})
 	}
 	return rec, nil
 }

@@ -97,7 +97,7 @@ func (l *Local) RotatePrimaryKey(ctx context.Context, name string) (PrimaryKeyVi
 			return err
 		}
 		if k.State() == PrimaryKeyDisabled {
-			return fault.New(fault.KeyDisabled, "the Primary Key %q is disabled", name).WithHint("`keyctl primary-keys enable %s` first", name)
+			return primaryKeyDisabled(name)
 		}
 		next, err := l.drawVersion(k.ID, uint32(len(k.Versions))+1)
 		if err != nil {
@@ -108,6 +108,10 @@ func (l *Local) RotatePrimaryKey(ctx context.Context, name string) (PrimaryKeyVi
 		c.note("primary-keys.rotate", primaryKeyObject(k.PrimaryKey), "version", formatUint(next.Version))
 		return c.PutPrimaryKey(k.PrimaryKey)
 	})
+}
+
+func primaryKeyDisabled(name string) error {
+	return fault.New(fault.KeyDisabled, "the Primary Key %q is disabled", name).WithHint("`keyctl primary-keys enable %s` first", name)
 }
 
 // changePrimaryKey runs one change and returns what the Primary Key is afterwards.

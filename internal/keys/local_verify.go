@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"keyctl/internal/credential"
@@ -44,55 +45,70 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 	if cred == nil {
 		cred = &Credential{} // of a key that is pending or deleted: its state decides
 	}
-	return weigh(tx, rec, *cred, q, now)
+	return weigh(tx, Admission{*cred, rec.Key}, q, now)
 }
 
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
 // same work (R3).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
-	cred, err := l.credentialOrDecoy(tx, q.AccessKeyID)
-	if err != nil {
-		return unknown, err
-	}
-	signing, err := l.keyring.Open(signingKeySlot(cred.AccessKeyID), cred.SigningKey)
-	if err != nil {
-		return unknown, err
-	}
-	if !credential.NewSecret(string(signing)).Equal(q.SigningKey) || cred.AccessKeyID != q.AccessKeyID {
+	a, err := l.proven(tx, q.AccessKeyID, q.SigningKey.Equal, now)
+	if fault.Is(err, fault.Unauthenticated) {
 		return unknown, nil
 	}
-	rec, err := tx.Key(cred.KeyID)
-	// What is over for good is unknown from that moment on, whatever the key's state, not only once it was wiped.
-	if err != nil || rec.lapsed(now) || cred.State(now) == CredentialGone {
+	if err != nil {
 		return unknown, err
 	}
-	verdict, err := weigh(tx, rec, cred, q, now)
+	verdict, err := weigh(tx, a, q, now)
 	if err != nil || verdict.Reason == ReasonUnknown {
 		return unknown, err
 	}
-	material, err := tx.Material(cred.AccessKeyID)
-	verdict.PrivateKeyPEM = material.PrivateKeyPEM
-	return verdict, err
+	if q.PrivateKey {
+		material, err := tx.Material(q.AccessKeyID)
+		if err != nil {
+			return unknown, err
+		}
+		verdict.PrivateKeyPEM = material.PrivateKeyPEM
+	}
+	return verdict, nil
+}
+
+// proven finds what decides about the holder of a credential, who has to prove that he has its secret signing key: proves is
+// called once, for an unknown id as well (R3). unauthenticated: for an unknown id, a failed proof, a deleted key, and a
+// credential that is over for good, from that moment on and not only once it was wiped.
+func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
+	a, err := l.admissionOrDecoy(tx, accessKeyID)
+	if err != nil {
+		return a, err
+	}
+	signing, err := l.keyring.Open(signingKeySlot(a.Credential.AccessKeyID), a.Credential.SigningKey)
+	if err != nil {
+		return a, err
+	}
+	right := proves(credential.NewSecret(string(signing)))
+	if !right || a.Credential.AccessKeyID != accessKeyID || a.Credential.State(now) == CredentialGone || !a.Key.DeletedAt.IsZero() {
+		return a, fault.New(fault.Unauthenticated, "the credential is not valid")
+	}
+	return a, nil
 }
 
 // nobodysID is shaped like an access key id and was never drawn: 22 random digits are not all zero.
 const nobodysID = "KC0000000000000000000000"
 
-// credentialOrDecoy finds a credential that still has a secret, and otherwise the store's decoy. It asks for two ids, of
+// admissionOrDecoy finds a credential that still has a secret, and otherwise the store's decoy. It asks for two ids, of
 // which one is there and one is not, whichever was asked about, so that both answers cost the same reads.
-func (l *Local) credentialOrDecoy(tx Tx, accessKeyID string) (Credential, error) {
-	cred, err := tx.Credential(accessKeyID)
+func (l *Local) admissionOrDecoy(tx Tx, accessKeyID string) (Admission, error) {
+	a, err := tx.Admission(accessKeyID)
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return cred, err
+		return a, err
 	}
-	if err != nil || len(cred.SigningKey) == 0 {
-		return tx.Credential(l.decoy)
+	if err != nil || len(a.Credential.SigningKey) == 0 {
+		return tx.Admission(l.decoy)
 	}
-	if _, err := tx.Credential(nobodysID); err != nil && !fault.Is(err, fault.NotFound) {
-		return cred, err
+	if _, err := tx.Admission(nobodysID); err != nil && !fault.Is(err, fault.NotFound) {
+		return a, err
 	}
-	return cred, nil
+	return a, nil
 }
 
 // drawDecoy draws a credential that nobody gets.
@@ -125,25 +141,30 @@ func putDecoy(tx Tx, decoy Credential, owner Operator, now time.Time) error {
 
 // weigh decides whether a credential of a key would be let in, from where and to what: in the order key, credential,
 // address, dataset, Primary Key.
-func weigh(tx Tx, rec KeyRecord, cred Credential, q Question, now time.Time) (Verdict, error) {
-	state := cred.State(now)
-	verdict := Verdict{Key: &rec.Name, AddressChecked: q.Address.IsValid() || rec.IPRanges.IsAny()}
-	if cred.AccessKeyID != "" {
-		word := string(state)
-		verdict.AccessKeyID, verdict.Credential = &cred.AccessKeyID, &word
+func weigh(tx Tx, a Admission, q Question, now time.Time) (Verdict, error) {
+	verdict := Verdict{Key: &a.Key.Name, AddressChecked: q.Address.IsValid() || a.Key.IPRanges.IsAny()}
+	if a.Credential.AccessKeyID != "" {
+		word := string(a.Credential.State(now))
+		verdict.AccessKeyID, verdict.Credential = &a.Credential.AccessKeyID, &word
 	}
-	verdict.Reason = admit(rec.State(now), state)
-	if verdict.Reason == ReasonOK && q.Address.IsValid() && !rec.IPRanges.Contains(q.Address) {
-		verdict.Reason = ReasonAddressNotAllowed
-	}
+	verdict.Reason = a.reason(q.Address, now)
 	if verdict.Reason == ReasonOK && q.Dataset != "" {
 		var err error
-		if verdict.Reason, err = reach(tx, rec, q.Dataset); err != nil {
+		if verdict.Reason, err = reach(tx, a.Key, q.Dataset); err != nil {
 			return Verdict{}, err
 		}
 	}
 	verdict.Allowed = verdict.Reason == ReasonOK
 	return verdict, nil
+}
+
+// reason decides as far as states and address go; an address that is not valid is not asked about.
+func (a Admission) reason(address netip.Addr, now time.Time) Reason {
+	reason := admit(a.Key.State(now), a.Credential.State(now))
+	if reason == ReasonOK && address.IsValid() && !a.Key.IPRanges.Contains(address) {
+		return ReasonAddressNotAllowed
+	}
+	return reason
 }
 
 // admit combines the states of a key and of one of its credentials: both must say so.
@@ -172,20 +193,16 @@ func admit(key KeyState, cred CredentialState) Reason {
 }
 
 // reach tells whether a key reaches a dataset whose Primary Key releases data keys.
-func reach(tx Tx, rec KeyRecord, name string) (Reason, error) {
-	d, err := findDataset(tx, name)
-	if err != nil {
+func reach(tx Tx, k Key, name string) (Reason, error) {
+	r, err := tx.Reach(k.ID, name)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		_, err = findDataset(tx, name)
+		return ReasonDatasetNotAttached, err
+	case err != nil:
 		return "", err
-	}
-	for _, attached := range rec.Datasets {
-		if attached.ID != d.ID {
-			continue
-		}
-		primary, err := tx.PrimaryKey(d.PrimaryKeyID)
-		if err != nil || primary.State() == PrimaryKeyEnabled {
-			return ReasonOK, err
-		}
+	case r.PrimaryKeyDisabled:
 		return ReasonPrimaryKeyDisabled, nil
 	}
-	return ReasonDatasetNotAttached, nil
+	return ReasonOK, nil
 }

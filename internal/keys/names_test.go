@@ -111,7 +111,7 @@ func TestR16_NamesAreExactBytes(t *testing.T) {
 
 // Types and algorithms too: a client library compares them byte for byte.
 func TestR16_TypesAreExactBytes(t *testing.T) {
-	for _, text := range []string{"", "Unstructured", "unstructured ", "ｕnstructured", "structured"} {
+	for _, text := range []string{"", "Unstructured", "unstructured ", "ｕnstructured", "structured "} {
 		if _, err := keys.ParseDatasetType(text); !fault.Is(err, fault.Invalid) {
 			t.Errorf("ParseDatasetType(%q) = %v, want invalid", text, err)
 		}

@@ -247,7 +247,7 @@ func (g *game) moves() map[string]func(*rapid.T) {
 		},
 		"attach": func(rt *rapid.T) {
 			k, name := g.key(rt), rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "dataset")
-			_, err := g.AttachKeys(ctx, name, []string{k.ID})
+			_, err := g.AttachKeys(ctx, name, []string{k.ID}, keys.FullGrant)
 			g.want(rt, "AttachKeys", err, g.model.Attach(k, name))
 		},
 		"detach": func(rt *rapid.T) {

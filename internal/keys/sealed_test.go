@@ -309,7 +309,7 @@ func TestR10_LostCryptoSecret(t *testing.T) {
 
 	// Recovery one: another key, attached to the dataset.
 	other, _ := newKey(t, l, "other")
-	if _, err := l.AttachKeys(t.Context(), "files", []string{"other"}); err != nil {
+	if _, err := l.AttachKeys(t.Context(), "files", []string{"other"}, keys.FullGrant); err != nil {
 		t.Fatal(err)
 	}
 	if got := release(t, p, db, 1, sealed, other); !bytes.Equal(got, dataKey) {

@@ -75,11 +75,33 @@ type Tx interface {
 	PutDataset(Dataset) error
 	// RemoveDataset removes a dataset that nothing was ever encrypted in, without a tombstone.
 	RemoveDataset(id string) error
-	// Attach lets a key reach a dataset; attaching twice is a no-op. Detach undoes it. Both report whether they changed
-	// anything.
-	Attach(datasetID, keyID string, at time.Time) (bool, error)
+	// Attach lets a key reach a dataset, or gives it another grant there; with the same grant it is a no-op. Detach undoes
+	// it. Both report whether they changed anything.
+	Attach(datasetID, keyID string, grant Grant, at time.Time) (bool, error)
 	Detach(datasetID, keyID string) (bool, error)
 
+	// Admission finds what decides about the holder of a credential, and nothing else: of the credential and its key only the
+	// fields that Admission names.
+	Admission(accessKeyID string) (Admission, error)
+	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name.
+	// A dataset that is not there and one the key is not attached to are not_found alike.
+	Reach(keyID, name string) (Reach, error)
+	ReachByID(keyID, datasetID string) (Reach, error)
+	Reached(keyID string) ([]Reach, error)
+	// Touch remembers a use of a credential and of its key, unless a later one is known.
+	Touch(accessKeyID string, at time.Time, from string) error
+
+	// DataKeys returns a structured dataset's data keys in the order of their numbers, which has no gaps.
+	DataKeys(datasetID string) ([]DataKey, error)
+	// PutDataKey adds one. exists: the number is taken.
+	PutDataKey(DataKey) error
+	// AddUsage adds a count to what is known of the same key, dataset, action, library and day.
+	AddUsage(Usage) error
+	// Usage reads what a filter lets through, ordered by key, dataset, action, library, version and day.
+	Usage(UsageFilter) ([]Usage, error)
+
+	// PrimaryKeyVersion finds one version of a Primary Key, 0: the newest, also when it or the whole Primary Key is disabled.
+	PrimaryKeyVersion(id string, version uint32) (PrimaryKeyVersion, error)
 	PrimaryKey(id string) (PrimaryKeyRecord, error)
 	PrimaryKeyByName(name string) (PrimaryKeyRecord, error)
 	// PrimaryKeys reads one page ordered by name.

@@ -32,14 +32,19 @@ type recordingTx struct {
 
 func (t recordingTx) note(call string) { t.r.calls = append(t.r.calls, call) }
 
-func (t recordingTx) Credential(id string) (keys.Credential, error) {
-	c, err := t.Tx.Credential(id)
+func (t recordingTx) Admission(id string) (keys.Admission, error) {
+	a, err := t.Tx.Admission(id)
 	found := "no credential"
 	if err == nil {
 		found = "a credential"
 	}
 	t.note(found)
-	return c, err
+	return a, err
+}
+
+func (t recordingTx) Credential(id string) (keys.Credential, error) {
+	t.note("Credential")
+	return t.Tx.Credential(id)
 }
 
 func (t recordingTx) Credentials(keyID string) ([]keys.Credential, error) {

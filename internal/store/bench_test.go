@@ -83,7 +83,7 @@ func BenchmarkKeyByName(b *testing.B) {
 		if err := firstError([]error{tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutDataset(testDataset(1))}); err != nil {
 			return err
 		}
-		_, err := tx.Attach(testDataset(1).ID, testKey(7).ID, morning)
+		_, err := tx.Attach(testDataset(1).ID, testKey(7).ID, keys.FullGrant, morning)
 		return err
 	})
 	for b.Loop() {

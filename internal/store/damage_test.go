@@ -95,7 +95,7 @@ func fullStore(t *testing.T) []byte {
 			steps = append(steps, tx.PutKey(k), tx.PutCredential(c),
 				tx.PutMaterial(c.AccessKeyID, keys.Material{PublicKey: bytes.Repeat([]byte("k"), 294), PrivateKeyPEM: bytes.Repeat([]byte("p"), 2000)}),
 				tx.AppendAudit(r, audit.Head{Seq: r.Seq, Hash: r.Hash(), MAC: []byte("mac")}))
-			_, err := tx.Attach(testDataset(1).ID, k.ID, morning)
+			_, err := tx.Attach(testDataset(1).ID, k.ID, keys.FullGrant, morning)
 			steps = append(steps, err)
 		}
 		return firstError(steps)

@@ -11,13 +11,14 @@ import (
 
 const datasetColumns = `datasets.id, datasets.name, datasets.description, datasets.type, datasets.algorithm,
 	datasets.primary_key_id, datasets.created_at, datasets.created_by, datasets.deleted_at, datasets.first_key_id,
-	datasets.own_primary_key`
+	datasets.own_primary_key, datasets.format`
 
 // datasetFields are where datasetColumns go. All may be NULL, in the row of a LEFT JOIN: then the dataset has no id.
 func datasetFields(d *keys.Dataset) []any {
 	return []any{
 		orZero(&d.ID), orZero(&d.Name), orZero(&d.Description), orZero(&d.Type), orZero(&d.Algorithm), orZero(&d.PrimaryKeyID),
 		instant{&d.CreatedAt}, orZero(&d.CreatedBy), instant{&d.DeletedAt}, orZero(&d.FirstKeyID), orZero(&d.OwnPrimaryKey),
+		document{&d.Format},
 	}
 }
 
@@ -37,12 +38,18 @@ func checkDataset(d keys.Dataset) error {
 	return nil
 }
 
+// grantColumns are what a key may do in a dataset, and grantFields where they go; NULL is nothing.
+const grantColumns = `key_datasets.may_encrypt, key_datasets.may_decrypt`
+
+func grantFields(g *keys.Grant) []any { return []any{claim{&g.Encrypt}, claim{&g.Decrypt}} }
+
 func datasetRow(row scan) (r keys.DatasetRecord, err error) {
-	r.Dataset, err = scanDataset(row, &r.PrimaryKey)
+	r.Dataset, err = scanDataset(row, &r.PrimaryKey, &r.DataKeys)
 	return r, err
 }
 
-const selectDataset = `SELECT ` + datasetColumns + `, primary_keys.name FROM datasets
+const selectDataset = `SELECT ` + datasetColumns + `, primary_keys.name,
+	(SELECT count(*) FROM data_keys WHERE data_keys.dataset_id = datasets.id) FROM datasets
 	JOIN primary_keys ON primary_keys.id = datasets.primary_key_id `
 
 // Dataset implements keys.Tx.
@@ -102,15 +109,19 @@ func idAndName(row scan) (id, name string, err error) {
 
 // PutDataset implements keys.Tx. not_found: there is no such Primary Key.
 func (t *tx) PutDataset(d keys.Dataset) error {
-	_, err := t.exec(`INSERT INTO datasets (id, name, description, type, algorithm, primary_key_id, created_at, created_by,
-			deleted_at, first_key_id, own_primary_key)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+	format, err := optionalJSON(d.Format)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO datasets (id, name, description, type, algorithm, primary_key_id, created_at, created_by,
+			deleted_at, first_key_id, own_primary_key, format)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, type = excluded.type,
 			algorithm = excluded.algorithm, primary_key_id = excluded.primary_key_id, created_at = excluded.created_at,
 			created_by = excluded.created_by, deleted_at = excluded.deleted_at, first_key_id = excluded.first_key_id,
-			own_primary_key = excluded.own_primary_key`,
+			own_primary_key = excluded.own_primary_key, format = excluded.format`,
 		d.ID, d.Name, d.Description, string(d.Type), d.Algorithm, d.PrimaryKeyID, micros(d.CreatedAt), d.CreatedBy,
-		optionalMicros(d.DeletedAt), d.FirstKeyID, number(d.OwnPrimaryKey))
+		optionalMicros(d.DeletedAt), d.FirstKeyID, number(d.OwnPrimaryKey), format)
 	switch {
 	case isTaken(err):
 		return fault.New(fault.Exists, "there is a dataset %q already", d.Name).WithCause(err)
@@ -123,6 +134,9 @@ func (t *tx) PutDataset(d keys.Dataset) error {
 // RemoveDataset implements keys.Tx. not_found: there is no such dataset. still_attached: a key, even a deleted one, is
 // attached to it.
 func (t *tx) RemoveDataset(id string) error {
+	if _, err := t.exec(`DELETE FROM data_keys WHERE dataset_id = $1`, id); err != nil {
+		return err
+	}
 	removed, err := t.exec(`DELETE FROM datasets WHERE id = $1`, id)
 	switch {
 	case isDangling(err):
@@ -135,9 +149,11 @@ func (t *tx) RemoveDataset(id string) error {
 }
 
 // Attach implements keys.Tx. not_found: there is no such key or dataset.
-func (t *tx) Attach(datasetID, keyID string, at time.Time) (bool, error) {
-	attached, err := t.exec(`INSERT INTO key_datasets (key_id, dataset_id, attached_at) VALUES ($1, $2, $3)
-		ON CONFLICT (key_id, dataset_id) DO NOTHING`, keyID, datasetID, micros(at))
+func (t *tx) Attach(datasetID, keyID string, grant keys.Grant, at time.Time) (bool, error) {
+	attached, err := t.exec(`INSERT INTO key_datasets (key_id, dataset_id, attached_at, may_encrypt, may_decrypt) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (key_id, dataset_id) DO UPDATE SET may_encrypt = excluded.may_encrypt, may_decrypt = excluded.may_decrypt
+			WHERE key_datasets.may_encrypt <> excluded.may_encrypt OR key_datasets.may_decrypt <> excluded.may_decrypt`,
+		keyID, datasetID, micros(at), number(grant.Encrypt), number(grant.Decrypt))
 	if isDangling(err) {
 		return false, fault.New(fault.NotFound, "no key %q, or no dataset %q", keyID, datasetID).WithCause(err)
 	}

@@ -54,7 +54,7 @@ func (t *tx) KeyOf(accessKeyID string) (keys.KeyRecord, error) {
 
 // selectRecord selects one key together with what hangs on it. A row has one of its open credentials, of which there are three
 // at most, and one of its datasets.
-const selectRecord = `SELECT ` + keyColumns + `, ` + credentialColumns + `, ` + datasetColumns + ` FROM keys
+const selectRecord = `SELECT ` + keyColumns + `, ` + credentialColumns + `, ` + datasetColumns + `, ` + grantColumns + ` FROM keys
 	LEFT JOIN credentials ON credentials.key_id = keys.id AND credentials.ended_at IS NULL
 	LEFT JOIN key_datasets ON key_datasets.key_id = keys.id LEFT JOIN datasets ON datasets.id = key_datasets.dataset_id `
 
@@ -66,7 +66,7 @@ func (t *tx) keyRecord(ref, query string) (keys.KeyRecord, error) {
 		if row.credential.AccessKeyID != "" {
 			addOpen(&rec, row.credential)
 		}
-		known := func(d keys.Dataset) bool { return d.ID == row.dataset.ID }
+		known := func(d keys.Attachment) bool { return d.ID == row.dataset.ID }
 		if row.dataset.ID != "" && !slices.ContainsFunc(rec.Datasets, known) {
 			rec.Datasets = append(rec.Datasets, row.dataset)
 		}
@@ -87,23 +87,23 @@ func (t *tx) keyRecord(ref, query string) (keys.KeyRecord, error) {
 type keyRow struct {
 	key        keys.Key
 	credential keys.Credential // without an id: none
-	dataset    keys.Dataset    // without an id: none
+	dataset    keys.Attachment // without an id: none
 }
 
 func scanKeyRow(row scan) (r keyRow, err error) {
-	r.key, err = scanKey(row, append(credentialFields(&r.credential), datasetFields(&r.dataset)...)...)
+	r.key, err = scanKey(row, slices.Concat(credentialFields(&r.credential), datasetFields(&r.dataset.Dataset), grantFields(&r.dataset.Grant))...)
 	switch {
 	case err != nil:
 	case r.credential.AccessKeyID != "" && r.credential.KeyID != r.key.ID:
 		err = errors.New("an index and its table disagree")
 	case r.dataset.ID != "":
-		err = checkDataset(r.dataset)
+		err = checkDataset(r.dataset.Dataset)
 	}
 	return r, err
 }
 
-func sortDatasets(datasets []keys.Dataset) {
-	slices.SortFunc(datasets, func(a, b keys.Dataset) int { return cmp.Compare(a.Name, b.Name) })
+func sortDatasets(datasets []keys.Attachment) {
+	slices.SortFunc(datasets, func(a, b keys.Attachment) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 const selectByPrefix = `SELECT ` + keyColumns + ` FROM keys WHERE deleted_at IS NULL AND id IN (
@@ -135,11 +135,11 @@ func (t *tx) keyRecords(found []keys.Key) ([]keys.KeyRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = hang(t, at, ids, func(row scan) (keyID string, d keys.Dataset, err error) {
-		d, err = scanDataset(row, &keyID)
-		return keyID, d, err
-	}, func(r *keys.KeyRecord, d keys.Dataset) { r.Datasets = append(r.Datasets, d) },
-		`SELECT `+datasetColumns+`, key_datasets.key_id FROM key_datasets
+	err = hang(t, at, ids, func(row scan) (keyID string, a keys.Attachment, err error) {
+		a.Dataset, err = scanDataset(row, append(grantFields(&a.Grant), &keyID)...)
+		return keyID, a, err
+	}, func(r *keys.KeyRecord, a keys.Attachment) { r.Datasets = append(r.Datasets, a) },
+		`SELECT `+datasetColumns+`, `+grantColumns+`, key_datasets.key_id FROM key_datasets
 		JOIN datasets ON datasets.id = key_datasets.dataset_id WHERE key_datasets.key_id IN (%s)`)
 	if err != nil {
 		return nil, err

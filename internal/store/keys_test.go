@@ -275,7 +275,7 @@ func TestKeysOfDataset(t *testing.T) {
 						continue
 					}
 					want[d] = append(want[d], k.ID)
-					if _, err := tx.Attach(testDataset(d).ID, k.ID, morning); err != nil {
+					if _, err := tx.Attach(testDataset(d).ID, k.ID, keys.FullGrant, morning); err != nil {
 						return err
 					}
 				}
@@ -310,17 +310,18 @@ func TestKeyRecords(t *testing.T) {
 		pending, current, grace, ended := testCredential(k.ID, 4), testCredential(k.ID, 3), testCredential(k.ID, 2), testCredential(k.ID, 1)
 		current.ProvenAt, grace.ProvenAt, grace.GraceUntil = morning, morning, morning.Add(time.Hour)
 		ended.ProvenAt, ended.GraceUntil, ended.EndedAt, ended.EndedAs = morning, morning, morning, keys.EndRetired
-		datasets := []keys.Dataset{testDataset(1), testDataset(2)}
+		datasets := []keys.Attachment{{Dataset: testDataset(1), Grant: keys.FullGrant}, {Dataset: testDataset(2), Grant: keys.Grant{Decrypt: true}}}
 		update(t, s, func(tx keys.Tx) error {
 			steps := []error{tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutKey(k), tx.PutKey(testKey(2))}
 			for _, c := range []keys.Credential{ended, grace, current, pending} {
 				steps = append(steps, tx.PutCredential(c))
 			}
 			for _, d := range slices.Backward(datasets) {
-				_, err := attachAfterPut(tx, d, k.ID)
+				_, err := attachAfterPut(tx, d.Dataset, k.ID)
 				steps = append(steps, err)
 			}
-			return firstError(steps)
+			_, err := tx.Attach(datasets[1].ID, k.ID, datasets[1].Grant, morning)
+			return firstError(append(steps, err))
 		})
 		want := keys.KeyRecord{Key: k, Current: &current, Grace: &grace, Pending: &pending, Datasets: datasets}
 		diff(t, "Key()", view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.Key(k.ID) }), want)
@@ -336,7 +337,7 @@ func attachAfterPut(tx keys.Tx, d keys.Dataset, keyID string) (bool, error) {
 	if err := tx.PutDataset(d); err != nil {
 		return false, err
 	}
-	return tx.Attach(d.ID, keyID, morning)
+	return tx.Attach(d.ID, keyID, keys.FullGrant, morning)
 }
 
 func firstError(steps []error) error {

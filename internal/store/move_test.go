@@ -28,6 +28,7 @@ import (
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
 	"keyctl/internal/postgrestest"
+	"keyctl/internal/structured"
 )
 
 func init() { children["move"] = childMove }
@@ -121,9 +122,11 @@ func (s *livedStore) live(t *testing.T, l *keys.Local) {
 	must(l.DisablePrimaryKey(ctx, "shared", 1, s.phone.Next()))
 	must(l.CreatePrimaryKey(ctx, "off", ""))
 	must(l.DisablePrimaryKey(ctx, "off", 0, s.phone.Next()))
+	format, err := structured.New(structured.Spec{InputCharacterSet: "0123456789", OutputCharacterSet: "0123456789abcdef"}, rand.Reader)
+	must(nil, err)
 	for _, d := range []keys.NewDataset{
 		{Name: "payments", Type: keys.Unstructured, PrimaryKey: "shared"}, {Name: "archive", Type: keys.Unstructured, Description: "old"},
-		{Name: "gone", Type: keys.Unstructured},
+		{Name: "gone", Type: keys.Unstructured}, {Name: "fields", Type: keys.Structured, Format: &format},
 	} {
 		if d.Name == "archive" {
 			first := keystest.Draw(t)
@@ -137,6 +140,10 @@ func (s *livedStore) live(t *testing.T, l *keys.Local) {
 	s.web = create("web-01", func(k *keys.NewKey) {
 		k.Datasets, k.IPRanges, k.Labels = []string{"payments"}, ranges, map[string]string{"env": "prod", "team": "a b"}
 	})
+	must(l.RotateDataset(ctx, "fields"))
+	must(l.AttachKeys(ctx, "fields", []string{"web-01"}, keys.Grant{Decrypt: true}))
+	used := keys.Claim{AccessKeyID: s.web.AccessKeyID, Proves: s.web.SigningKey.Equal, From: keys.Origin{Address: netip.MustParseAddr("10.1.2.3"), RequestID: "req_move"}}
+	must(nil, keys.NewDataPlane(l).Track(ctx, used, []keys.UsageEvent{{Dataset: "fields", Action: keys.ActionDecrypt, Count: 7, Product: "a library", Version: "1.0"}}))
 	create("short", func(k *keys.NewKey) { k.ExpiresAt = s.clock.Now().Add(time.Hour) })
 	for _, name := range []string{"off", "stolen", "deleted", "rolling", "rolled", "cancelled", "waiting"} {
 		create(name, func(k *keys.NewKey) { k.Datasets = []string{"gone"} })

@@ -39,7 +39,7 @@ func TestDatasets(t *testing.T) {
 			update(t, s, func(tx keys.Tx) error {
 				change := tx.Detach
 				if tt.attach {
-					change = func(d, k string) (bool, error) { return tx.Attach(d, k, morning) }
+					change = func(d, k string) (bool, error) { return tx.Attach(d, k, keys.FullGrant, morning) }
 				}
 				got, err := change(full.ID, tt.key)
 				if got != tt.want {
@@ -50,7 +50,7 @@ func TestDatasets(t *testing.T) {
 		}
 		for _, ids := range [][2]string{{full.ID, "key_nope"}, {"ds_nope", testKey(1).ID}} {
 			wantCode(t, s, "Attach of something unknown", fault.NotFound, func(tx keys.Tx) error {
-				_, err := tx.Attach(ids[0], ids[1], morning)
+				_, err := tx.Attach(ids[0], ids[1], keys.FullGrant, morning)
 				return err
 			})
 		}

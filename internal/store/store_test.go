@@ -353,7 +353,7 @@ func TestKeyRecord(t *testing.T) {
 			})
 			for _, id := range []string{structured.ID, testDataset(1).ID} {
 				if err == nil {
-					_, err = tx.Attach(id, k.ID, morning)
+					_, err = tx.Attach(id, k.ID, keys.FullGrant, morning)
 				}
 			}
 			return err

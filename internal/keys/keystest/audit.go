@@ -16,7 +16,7 @@ func testAuditRecords(t *testing.T, w *world) {
 	d, p := w.create(t, "web-01")
 	w.prove(t, d, p)
 	w.dataset(t, "files")
-	if _, err := w.AttachKeys(t.Context(), "files", []string{"web-01"}); err != nil {
+	if _, err := w.AttachKeys(t.Context(), "files", []string{"web-01"}, keys.FullGrant); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.Advance(time.Minute)

@@ -31,7 +31,7 @@ func testCreate(t *testing.T, w *world) {
 	want := keys.KeyView{
 		ID: pending.KeyID, Name: "web-01", Description: "the first one", State: keys.KeyPending, Generation: 1,
 		Datasets: []string{"payments"}, IPRanges: full.IPRanges, Labels: full.Labels, CreatedAt: w.now(), CreatedBy: "alex",
-		ExpiresAt: &expires,
+		ExpiresAt: &expires, Grants: map[string]keys.Grant{"payments": keys.FullGrant},
 	}
 	Diff(t, "the pending key", w.key(t, "web-01"), want)
 	w.wantReason(t, "the pending credential", d, keys.ReasonPending)

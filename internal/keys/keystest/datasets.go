@@ -169,7 +169,7 @@ func testAttach(t *testing.T, w *world) {
 	w.dataset(t, "more")
 	a, b := w.active(t, "a"), w.active(t, "b")
 	attach := func(dataset string, refs ...string) error {
-		_, err := w.AttachKeys(t.Context(), dataset, refs)
+		_, err := w.AttachKeys(t.Context(), dataset, refs, keys.FullGrant)
 		return err
 	}
 	detach := func(dataset string, refs ...string) error {
@@ -177,7 +177,7 @@ func testAttach(t *testing.T, w *world) {
 		return err
 	}
 
-	got, err := w.AttachKeys(t.Context(), "files", []string{"b", a.id})
+	got, err := w.AttachKeys(t.Context(), "files", []string{"b", a.id}, keys.FullGrant)
 	WantCode(t, "AttachKeys()", err, "")
 	Diff(t, "AttachKeys()", got.Keys, []string{"a", "b"})
 	before := w.head(t).Seq

@@ -145,7 +145,7 @@ func testFirstKeyEndsUnproven(t *testing.T, w *world) {
 
 	d, p = w.firstKey(t, "kept")
 	other := w.active(t, "other")
-	if _, err := w.AttachKeys(t.Context(), "kept", []string{other.id}); err != nil {
+	if _, err := w.AttachKeys(t.Context(), "kept", []string{other.id}, keys.FullGrant); err != nil {
 		t.Fatal(err)
 	}
 	w.unchanged(t, "CreateDataset over one that is in use", fault.Exists, func() error {
@@ -175,7 +175,7 @@ func testFirstKeyDetached(t *testing.T, w *world) {
 		}
 		w.prove(t, d, p)
 		if attachAgain {
-			if _, err := w.AttachKeys(t.Context(), name, []string{name}); err != nil {
+			if _, err := w.AttachKeys(t.Context(), name, []string{name}, keys.FullGrant); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -114,7 +114,7 @@ func (d Drawn) Proof(p keys.Pending) []byte {
 
 // Question asks whether the credential would be let in.
 func (d Drawn) Question() keys.Question {
-	return keys.Question{AccessKeyID: d.AccessKeyID, SigningKey: d.SigningKey}
+	return keys.Question{AccessKeyID: d.AccessKeyID, SigningKey: d.SigningKey, PrivateKey: true}
 }
 
 // Authenticator shows the codes of an operator's second factor.

@@ -359,7 +359,10 @@ func (m *Model) Detach(k *ModelKey, dataset string) fault.Code {
 func (m *Model) View(k *ModelKey) keys.KeyView {
 	v := keys.KeyView{
 		ID: k.ID, Name: k.Name, State: m.state(k), Generation: 1, Datasets: slices.Collect(maps.Keys(k.Datasets)),
-		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy,
+		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy, Grants: map[string]keys.Grant{},
+	}
+	for _, name := range v.Datasets {
+		v.Grants[name] = keys.FullGrant
 	}
 	if !k.Expires.IsZero() {
 		v.ExpiresAt = &k.Expires

@@ -298,7 +298,7 @@ func testLogExplains(t *testing.T, s *several) {
 			case 1:
 				_, err = on.EnableKey(t.Context(), name)
 			case 2:
-				_, err = on.AttachKeys(t.Context(), "files", []string{name})
+				_, err = on.AttachKeys(t.Context(), "files", []string{name}, keys.FullGrant)
 			default:
 				_, err = on.DetachKeys(t.Context(), "files", []string{name})
 			}

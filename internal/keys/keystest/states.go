@@ -72,7 +72,7 @@ var stateOps = []struct {
 		return err
 	}},
 	{"attach", func(t *testing.T, w *world, c cellSubject) error {
-		_, err := w.AttachKeys(t.Context(), "files", []string{c.id})
+		_, err := w.AttachKeys(t.Context(), "files", []string{c.id}, keys.FullGrant)
 		return err
 	}},
 	{"detach", func(t *testing.T, w *world, c cellSubject) error {

@@ -1,0 +1,54 @@
+package keys
+
+import "time"
+
+// Admission is what decides whether a credential lets its holder in. Set are, of the credential: ids, generation, all times,
+// the ending, the sealed signing key, and from where it was used last; of the key: id, name, ranges and all times.
+type Admission struct {
+	Credential Credential
+	Key        Key
+}
+
+// Reach is a dataset as a key reaches it, with the state of its Primary Key.
+type Reach struct {
+	Attachment
+	PrimaryKeyDisabled bool
+}
+
+// DataKey is one data key of a structured dataset, as stored. The highest number encrypts; all of them decrypt.
+type DataKey struct {
+	DatasetID string
+	Number    int // 0, 1, …
+	CreatedAt time.Time
+	CreatedBy string
+	Sealed    []byte // 32 random bytes under a version of the dataset's Primary Key
+}
+
+// Action is what an application did with a key.
+type Action string
+
+// The actions.
+const (
+	ActionEncrypt Action = "encrypt"
+	ActionDecrypt Action = "decrypt"
+)
+
+// Usage is how often a key was used in a dataset on one day, as its client library told.
+type Usage struct {
+	KeyID     string
+	DatasetID string
+	Action    Action
+	Product   string // the client library
+	Version   string // its
+	Day       time.Time
+	Count     int64
+	FirstAt   time.Time
+	LastAt    time.Time
+}
+
+// UsageFilter selects Usage. Zero fields select all.
+type UsageFilter struct {
+	KeyID     string
+	DatasetID string
+	Since     time.Time // the day it is in, and later ones
+}

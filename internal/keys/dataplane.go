@@ -1,0 +1,390 @@
+package keys
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"keyctl/internal/audit"
+	"keyctl/internal/credential"
+	"keyctl/internal/envelope"
+	"keyctl/internal/fault"
+)
+
+// DataPlane is what applications ask with their credentials: data keys to encrypt and decrypt with, and whether they may pass.
+// Every method judges the claim anew, from the store alone (R20), and every data key it hands out is in the audit log,
+// durably, before the method returns (R36).
+//
+// Methods fail with unauthenticated, which is the same for everybody who has not proven a credential; with forbidden once it
+// was proven, and the message says why; with not_found for a dataset that is not there or that the key is not attached to,
+// alike; with unavailable, store_busy and outcome_unknown when the store cannot decide or remember now.
+type DataPlane struct {
+	local   *Local
+	journal *journal
+	touched touched
+}
+
+// NewDataPlane makes the DataPlane of a store.
+func NewDataPlane(l *Local) *DataPlane {
+	return &DataPlane{local: l, journal: &journal{local: l}}
+}
+
+// Claim is somebody's word that he has a credential.
+type Claim struct {
+	AccessKeyID string
+	// Proves decides whether the claim was made by somebody who has this secret signing key. It is called once, also for an id
+	// that is not there, and takes the same time whatever it answers.
+	Proves func(signingKey credential.Secret) bool
+	From   Origin
+}
+
+// Pass is who was let in.
+type Pass struct {
+	KeyID       string
+	Key         string // its name
+	AccessKeyID string
+	Credential  CredentialState // current or grace
+	Datasets    []string        // names, ordered
+}
+
+// ReleasedKey is a data key for the holder of the calling credential.
+type ReleasedKey struct {
+	Dataset       string // its name
+	Algorithm     string
+	PrivateKeyPEM []byte // opens Wrapped; encrypted under the secret crypto access key
+	Fingerprint   string // of the credential's public key, hex
+	Session       string // hex
+	Wrapped       []byte // the data key, for the credential's public key (credential.Wrap)
+	Encrypted     []byte // the data key under the Primary Key: what is stored beside the ciphertext
+}
+
+// Enter answers whether the claim holds, and who it is then. With a dataset, the key also has to be attached to that.
+func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pass, error) {
+	var pass Pass
+	var a Admission
+	err := p.local.store.View(ctx, func(tx Tx) (err error) {
+		if a, err = p.admit(tx, claim); err != nil {
+			return err
+		}
+		reached, err := tx.Reached(a.Key.ID)
+		pass = Pass{a.Key.ID, a.Key.Name, a.Credential.AccessKeyID, a.Credential.State(Instant(p.local.env.Now())), []string{}}
+		for _, r := range reached {
+			pass.Datasets = append(pass.Datasets, r.Name)
+		}
+		if err == nil && dataset != "" && !slices.Contains(pass.Datasets, dataset) {
+			err = forbidden(a, "the key is not attached to the dataset")
+		}
+		return err
+	})
+	if err != nil {
+		return Pass{}, err
+	}
+	p.touchLater(a, claim.From)
+	return pass, nil
+}
+
+// admit decides whether the claim holds.
+func (p *DataPlane) admit(tx Tx, claim Claim) (Admission, error) {
+	now := Instant(p.local.env.Now())
+	a, err := p.local.proven(tx, claim.AccessKeyID, claim.Proves, now)
+	if err != nil {
+		return a, err
+	}
+	address := claim.From.Address
+	if !address.IsValid() && !a.Key.IPRanges.IsAny() {
+		return a, forbidden(a, "the key is limited to addresses, and that of the request is not known")
+	}
+	switch reason := a.reason(address, now); reason {
+	case ReasonOK:
+		return a, nil
+	case ReasonAddressNotAllowed:
+		return a, forbidden(a, "the key may not be used from this address")
+	case ReasonUnknown:
+		return a, fault.New(fault.Unauthenticated, "the credential is not valid")
+	case ReasonRetired:
+		return a, forbidden(a, "the credential is retired: the key was rolled")
+	default:
+		return a, forbidden(a, "the key is "+string(reason))
+	}
+}
+
+// refusal is why somebody who proved a credential was not let do what he asked.
+type refusal struct {
+	why *fault.Error
+	key Key
+}
+
+func (r *refusal) Error() string { return r.why.Error() }
+
+// Unwrap lets errors.As find the fault.
+func (r *refusal) Unwrap() error { return r.why }
+
+func forbidden(a Admission, why string) error {
+	return &refusal{fault.New(fault.Forbidden, "%s", why), a.Key}
+}
+
+// NewDataKey draws a data key for the key's unstructured dataset. uses is how often the caller means to encrypt with it, which
+// the audit log tells.
+func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (ReleasedKey, error) {
+	defer p.journal.begin()()
+	var a Admission
+	var reach Reach
+	var version PrimaryKeyVersion
+	var material Material
+	err := p.local.store.View(ctx, func(tx Tx) (err error) {
+		if a, err = p.admit(tx, claim); err != nil {
+			return err
+		}
+		if reach, err = unstructuredOf(tx, a); err != nil {
+			return err
+		}
+		if version, material, err = releaseMaterial(tx, a, reach, 0); err != nil {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	plain := make([]byte, keyBytes(reach.Algorithm))
+	_, _ = rand.Read(plain) // documented never to return an error
+	defer clear(plain)
+	primary, err := p.local.openPrimary(reach.PrimaryKeyID, version)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	sealed, err := primary.Seal(version.Version, dataKeyBinding(reach.ID), plain)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	released, err := release(reach, material, plain)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	released.Encrypted = encodeDataKey(reach.ID, sealed)
+	return released, p.record(ctx, a, claim.From, "data-keys.encrypt", []Reach{reach},
+		"uses", strconv.Itoa(uses), "primary_key_version", formatUint(version.Version))
+}
+
+// OpenDataKey gives back a data key that NewDataKey made, to any credential of any key that may decrypt in its dataset. invalid:
+// it is no such thing, or damaged.
+func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []byte) (ReleasedKey, error) {
+	defer p.journal.begin()()
+	var a Admission
+	var reach Reach
+	var version PrimaryKeyVersion
+	var material Material
+	var sealed []byte
+	err := p.local.store.View(ctx, func(tx Tx) (err error) {
+		if a, err = p.admit(tx, claim); err != nil {
+			return err
+		}
+		var datasetID string
+		if datasetID, sealed, err = decodeDataKey(encrypted); err != nil {
+			return err
+		}
+		number, err := envelope.PrimaryKeyVersion(sealed)
+		if err != nil {
+			return err
+		}
+		if reach, err = tx.ReachByID(a.Key.ID, datasetID); err != nil {
+			return notReached(err)
+		}
+		if !reach.Decrypt {
+			return forbidden(a, "the key may not decrypt in this dataset")
+		}
+		version, material, err = releaseMaterial(tx, a, reach, number)
+		if fault.Is(err, fault.NotFound) { // a version that never was
+			return fault.New(fault.Invalid, "the encrypted data key cannot be opened").WithCause(err)
+		}
+		return err
+	})
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	primary, err := p.local.openPrimary(reach.PrimaryKeyID, version)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	plain, err := primary.Open(version.Version, dataKeyBinding(reach.ID), sealed)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	defer clear(plain)
+	released, err := release(reach, material, plain)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	released.Encrypted = encrypted
+	return released, p.record(ctx, a, claim.From, "data-keys.decrypt", []Reach{reach}, "primary_key_version", formatUint(version.Version))
+}
+
+// unstructuredOf finds the dataset a key encrypts unstructured data in: clients do not name it.
+func unstructuredOf(tx Tx, a Admission) (Reach, error) {
+	reached, err := tx.Reached(a.Key.ID)
+	if err != nil {
+		return Reach{}, err
+	}
+	for _, r := range reached {
+		if r.Type != Unstructured {
+			continue
+		}
+		if !r.Encrypt {
+			return r, forbidden(a, "the key may not encrypt in its unstructured dataset")
+		}
+		return r, nil
+	}
+	return Reach{}, forbidden(a, "the key has no unstructured dataset")
+}
+
+// releaseMaterial reads what the release of a data key takes, version 0 being the one that encrypts.
+func releaseMaterial(tx Tx, a Admission, r Reach, number uint32) (PrimaryKeyVersion, Material, error) {
+	if r.PrimaryKeyDisabled {
+		return PrimaryKeyVersion{}, Material{}, forbidden(a, "the dataset's Primary Key is disabled")
+	}
+	version, err := tx.PrimaryKeyVersion(r.PrimaryKeyID, number)
+	if err != nil {
+		return version, Material{}, err
+	}
+	if version.State() == PrimaryKeyDisabled {
+		return version, Material{}, forbidden(a, "this version of the dataset's Primary Key is disabled")
+	}
+	material, err := tx.Material(a.Credential.AccessKeyID)
+	return version, material, err
+}
+
+// openPrimary opens one version of a Primary Key.
+func (l *Local) openPrimary(id string, version PrimaryKeyVersion) (envelope.PrimaryKey, error) {
+	raw, err := l.keyring.Open(primaryKeySlot(id, version.Version), version.Sealed)
+	if err != nil {
+		return envelope.PrimaryKey{}, err
+	}
+	defer clear(raw)
+	return envelope.PrimaryKeyFromBytes(raw)
+}
+
+// release wraps a data key for the caller.
+func release(r Reach, m Material, plain []byte) (ReleasedKey, error) {
+	wrapped, err := credential.Wrap(m.PublicKey, plain)
+	if err != nil {
+		return ReleasedKey{}, err
+	}
+	session := make([]byte, 16)
+	_, _ = rand.Read(session)
+	fingerprint := sha256.Sum256(m.PublicKey)
+	return ReleasedKey{
+		Dataset: r.Name, Algorithm: algorithmOf(plain), PrivateKeyPEM: m.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
+		Session: hex.EncodeToString(session), Wrapped: wrapped,
+	}, nil
+}
+
+func keyBytes(algorithm string) int {
+	if algorithm == AES128GCM {
+		return 16
+	}
+	return 32
+}
+
+// algorithmOf is the algorithm that a data key is for: a dataset may have had another one when it was made.
+func algorithmOf(dataKey []byte) string {
+	if len(dataKey) == 16 {
+		return AES128GCM
+	}
+	return AES256GCM
+}
+
+// The form of an encrypted data key, which stays beside ciphertexts for years:
+//
+//	format 1 ‖ the dataset's id without its prefix (22 bytes) ‖ what envelope.PrimaryKey.Seal made, bound to the dataset
+//
+// It names all that opening it takes, and nothing of the API key that asked for it. With a 32-byte data key it has 112 bytes.
+const (
+	dataKeyFormat   = 1
+	datasetIDPrefix = "ds_"
+	datasetIDBytes  = 22
+	maxEncryptedKey = 512
+)
+
+func encodeDataKey(datasetID string, sealed []byte) []byte {
+	return append(append([]byte{dataKeyFormat}, strings.TrimPrefix(datasetID, datasetIDPrefix)...), sealed...)
+}
+
+func decodeDataKey(b []byte) (datasetID string, sealed []byte, err error) {
+	if len(b) <= 1+datasetIDBytes || len(b) > maxEncryptedKey || b[0] != dataKeyFormat {
+		return "", nil, fault.New(fault.Invalid, "the encrypted data key cannot be opened").
+			WithHint("send it back exactly as it was handed out")
+	}
+	return datasetIDPrefix + string(b[1:1+datasetIDBytes]), b[1+datasetIDBytes:], nil
+}
+
+// dataKeyBinding ties an encrypted data key to its dataset.
+func dataKeyBinding(datasetID string) []byte { return []byte("unstructured\x00" + datasetID) }
+
+// notReached words a dataset that the key does not reach, whether it is there or not.
+func notReached(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "no such dataset, or the key is not attached to it")
+	}
+	return err
+}
+
+// record writes the release of data keys into the audit log and waits until it is durable.
+func (p *DataPlane) record(ctx context.Context, a Admission, from Origin, action string, datasets []Reach, detail ...string) error {
+	return p.journal.add(ctx, func(c *change) error {
+		for _, d := range datasets {
+			c.noteUse(a, from, action, datasetObject(d.Dataset), detail...)
+		}
+		return p.touch(c, a, from)
+	})
+}
+
+// noteUse plans an audit record of what the holder of a credential did.
+func (c *change) noteUse(a Admission, from Origin, action string, object audit.Object, detail ...string) {
+	e := audit.Event{
+		At: c.now, Actor: audit.Actor{ID: a.Key.ID, Name: a.Key.Name}, Action: action, Object: object, Outcome: audit.OK,
+		Address: from.address(), RequestID: from.RequestID, Detail: map[string]string{"access_key_id": a.Credential.AccessKeyID},
+	}
+	for pair := range slices.Chunk(detail, 2) {
+		e.Detail[pair[0]] = pair[1]
+	}
+	c.events = append(c.events, e)
+}
+
+// NoteRefusal is Refusals.Note for the data plane: of somebody who was not let in, or who proved a credential and was
+// forbidden something.
+func (p *DataPlane) NoteRefusal(ctx context.Context, r *Refusals, from Origin, action string, err error) error {
+	var who *Local
+	var refused *refusal
+	if errors.As(err, &refused) {
+		l := *p.local
+		l.caller, l.token, l.origin = Operator{ID: refused.key.ID, Name: refused.key.Name}, nil, from
+		who = &l
+	}
+	return r.Note(ctx, who, from, action, err)
+}
+
+// touch remembers a use, once a minute at most (R40).
+func (p *DataPlane) touch(c *change, a Admission, from Origin) error {
+	if c.now.Before(a.Credential.LastUsedAt.Add(touchEvery)) {
+		return nil
+	}
+	return c.Touch(a.Credential.AccessKeyID, c.now, from.address())
+}
+
+// touchLater remembers a use soon, without anybody waiting for it.
+func (p *DataPlane) touchLater(a Admission, from Origin) {
+	now := Instant(p.local.env.Now())
+	if now.Before(a.Credential.LastUsedAt.Add(touchEvery)) || !p.touched.first(a.Credential.AccessKeyID, now) {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), journalWait)
+		defer cancel()
+		_ = p.journal.add(ctx, func(c *change) error { return p.touch(c, a, from) })
+	}()
+}

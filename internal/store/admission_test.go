@@ -1,0 +1,175 @@
+package store
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"keyctl/internal/fault"
+	"keyctl/internal/keys"
+)
+
+// putReached stores two keys, and datasets under two Primary Keys of which the first key reaches some.
+func putReached(t testing.TB, s keys.Store) keys.Credential {
+	t.Helper()
+	cred := testCredential(testKey(1).ID, 1)
+	cred.ProvenAt, cred.LastUsedAt, cred.LastUsedFrom = morning, morning, "192.0.2.7"
+	closed := testPrimaryKey(2)
+	closed.DisabledAt = morning
+	second := testDataset(2)
+	second.PrimaryKeyID = closed.ID
+	gone := testDataset(3)
+	gone.DeletedAt = morning
+	update(t, s, func(tx keys.Tx) error {
+		steps := []error{
+			tx.PutPrimaryKey(testPrimaryKey(1)), tx.PutPrimaryKey(closed), tx.PutKey(testKey(1)), tx.PutKey(testKey(2)), tx.PutCredential(cred),
+			tx.PutDataset(testDataset(1)), tx.PutDataset(second), tx.PutDataset(gone), tx.PutDataset(testDataset(4)),
+		}
+		for id, grant := range map[string]keys.Grant{"ds_1": keys.FullGrant, "ds_2": {Decrypt: true}, "ds_3": keys.FullGrant} {
+			_, err := tx.Attach(id, testKey(1).ID, grant, morning)
+			steps = append(steps, err)
+		}
+		return firstError(steps)
+	})
+	return cred
+}
+
+func TestAdmission(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		cred := putReached(t, s)
+		got := view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(cred.AccessKeyID) })
+		want := keys.Admission{Credential: cred, Key: testKey(1)}
+		want.Credential.Challenge, want.Credential.Fingerprint, want.Key.CreatedBy = nil, nil, ""
+		diff(t, "Admission()", got, want)
+		wantCode(t, s, "Admission() of nobody", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Admission("nobody"); return err })
+	})
+}
+
+func TestReach(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		putReached(t, s)
+		id := testKey(1).ID
+		first := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(1), Grant: keys.FullGrant}}
+		second := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(2), Grant: keys.Grant{Decrypt: true}}, PrimaryKeyDisabled: true}
+		second.PrimaryKeyID = testPrimaryKey(2).ID
+		diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id) }), []keys.Reach{first, second})
+		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, second.Name) }), second)
+		diff(t, "ReachByID()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(id, first.ID) }), first)
+		for what, read := range map[string]func(tx keys.Tx) (keys.Reach, error){
+			"a deleted dataset":         func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, testDataset(3).Name) },
+			"a dataset it has not":      func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(id, testDataset(4).ID) },
+			"a dataset that is not one": func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, "nothing") },
+			"another key":               func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(testKey(2).ID, first.Name) },
+		} {
+			wantCode(t, s, what, fault.NotFound, func(tx keys.Tx) error { _, err := read(tx); return err })
+		}
+	})
+}
+
+func TestAttachChangesTheGrant(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		putReached(t, s)
+		for _, c := range []struct {
+			grant keys.Grant
+			want  bool
+		}{{keys.FullGrant, false}, {keys.Grant{Encrypt: true}, true}, {keys.Grant{Encrypt: true}, false}, {keys.FullGrant, true}} {
+			update(t, s, func(tx keys.Tx) error {
+				changed, err := tx.Attach("ds_1", testKey(1).ID, c.grant, morning)
+				if changed != c.want {
+					t.Errorf("Attach(%v) changed something: %t, want %t", c.grant, changed, c.want)
+				}
+				return err
+			})
+			got := view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(testKey(1).ID, "ds_1") })
+			if got.Grant != c.grant {
+				t.Errorf("the grant is %v, want %v", got.Grant, c.grant)
+			}
+		}
+	})
+}
+
+func TestTouch(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		cred := putReached(t, s)
+		later := morning.Add(time.Hour)
+		for _, at := range []time.Time{later, morning.Add(time.Minute)} { // the second one is known to be older
+			update(t, s, func(tx keys.Tx) error { return tx.Touch(cred.AccessKeyID, at, "10.0.0."+at.Format("4")) })
+		}
+		got := view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(cred.AccessKeyID) })
+		if !got.Credential.LastUsedAt.Equal(later) || got.Credential.LastUsedFrom != "10.0.0.0" || !got.Key.LastUsedAt.Equal(later) {
+			t.Errorf("last used at %v from %s, the key at %v; want %v", got.Credential.LastUsedAt, got.Credential.LastUsedFrom, got.Key.LastUsedAt, later)
+		}
+		wantCode(t, s, "Touch() of nobody", fault.NotFound, func(tx keys.Tx) error { return tx.Touch("nobody", later, "") })
+	})
+}
+
+func TestPrimaryKeyVersion(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		k := testPrimaryKey(1)
+		k.Versions = append(k.Versions, keys.PrimaryKeyVersion{Version: 2, CreatedAt: morning, DisabledAt: morning, Sealed: []byte("second")})
+		update(t, s, func(tx keys.Tx) error { return tx.PutPrimaryKey(k) })
+		for version, want := range map[uint32]keys.PrimaryKeyVersion{1: k.Versions[0], 2: k.Versions[1], 0: k.Versions[1]} {
+			got := view(t, s, func(tx keys.Tx) (keys.PrimaryKeyVersion, error) { return tx.PrimaryKeyVersion(k.ID, version) })
+			diff(t, "PrimaryKeyVersion()", got, want)
+		}
+		wantCode(t, s, "a version that is not there", fault.NotFound, func(tx keys.Tx) error { _, err := tx.PrimaryKeyVersion(k.ID, 3); return err })
+	})
+}
+
+func TestDataKeys(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		putReached(t, s)
+		var want []keys.DataKey
+		for n := range 3 {
+			want = append(want, keys.DataKey{DatasetID: "ds_1", Number: n, CreatedAt: morning, CreatedBy: "test", Sealed: []byte{byte(n + 1)}})
+		}
+		update(t, s, func(tx keys.Tx) error {
+			return errors.Join(tx.PutDataKey(want[2]), tx.PutDataKey(want[0]), tx.PutDataKey(want[1]))
+		})
+		diff(t, "DataKeys()", view(t, s, func(tx keys.Tx) ([]keys.DataKey, error) { return tx.DataKeys("ds_1") }), want)
+		wantCode(t, s, "a number twice", fault.Exists, func(tx keys.Tx) error { return tx.PutDataKey(want[1]) })
+		nowhere := want[0]
+		nowhere.DatasetID = "ds_9"
+		wantCode(t, s, "no dataset", fault.NotFound, func(tx keys.Tx) error { return tx.PutDataKey(nowhere) })
+	})
+}
+
+func TestUsage(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		putReached(t, s)
+		day := morning.Truncate(24 * time.Hour)
+		u := keys.Usage{
+			KeyID: testKey(1).ID, DatasetID: "ds_1", Action: keys.ActionEncrypt, Product: "lib", Version: "1", Day: day,
+			Count: 2, FirstAt: morning, LastAt: morning.Add(time.Minute),
+		}
+		more, other := u, u
+		more.Count, more.FirstAt, more.LastAt = 40, morning.Add(-time.Hour), morning.Add(-time.Minute)
+		other.DatasetID, other.Day = "ds_2", day.Add(-24*time.Hour)
+		for _, add := range []keys.Usage{u, more, other} {
+			update(t, s, func(tx keys.Tx) error { return tx.AddUsage(add) })
+		}
+		sum := u
+		sum.Count, sum.FirstAt = 42, more.FirstAt
+		for _, c := range []struct {
+			filter keys.UsageFilter
+			want   []keys.Usage
+		}{
+			{keys.UsageFilter{}, []keys.Usage{sum, other}},
+			{keys.UsageFilter{Since: morning}, []keys.Usage{sum}},
+			{keys.UsageFilter{KeyID: u.KeyID, DatasetID: "ds_2"}, []keys.Usage{other}},
+			{keys.UsageFilter{KeyID: testKey(2).ID}, nil},
+		} {
+			diff(t, "Usage()", view(t, s, func(tx keys.Tx) ([]keys.Usage, error) { return tx.Usage(c.filter) }), c.want)
+		}
+		nobody := u
+		nobody.KeyID = "nobody"
+		wantCode(t, s, "no key", fault.NotFound, func(tx keys.Tx) error { return tx.AddUsage(nobody) })
+	})
+}
