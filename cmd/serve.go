@@ -5,10 +5,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"keyctl/internal/access"
 	"keyctl/internal/config"
+	"keyctl/internal/dataplane"
 	"keyctl/internal/fault"
 	"keyctl/internal/httpapi"
 	"keyctl/internal/iprange"
@@ -43,6 +46,7 @@ seconds. All settings may also stand in the configuration file or in the environ
 	f.Var(nonEmpty(new(string)), "tls-key", "its key, in PEM")
 	f.Bool("behind-proxy", false, "a proxy in front speaks TLS: listen with plain HTTP beyond this machine")
 	f.Var(nonEmpty(new(string)), "trusted-proxies", "the proxies, as addresses and ranges separated by commas, that name the client")
+	f.Var(nonEmpty(new(string)), "clock-skew", "how far the clocks of applications may be away (default 5m)")
 	f.Var(nonEmpty(new(string)), "forwarded-header", "the header they name it in: X-Forwarded-For (default) or Forwarded")
 	return c
 }
@@ -77,9 +81,15 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	door := httpapi.NewStoreDoor(a.local, a.sys.Now, log)
-	handler = httpapi.NewServer(httpapi.ServerOptions{
+	routes := http.NewServeMux()
+	routes.Handle("/", httpapi.NewServer(httpapi.ServerOptions{
 		Door: door, Version: thisBuild().Version, Origin: requestOrigin, Annotate: server.Annotate,
-	})
+	}))
+	applications := a.dataPlane(log, cfg.Serve.Skew)
+	for _, pattern := range dataplane.Patterns() {
+		routes.Handle(pattern, applications)
+	}
+	handler = routes
 	scheme := "http://"
 	if options.CertFile != "" {
 		scheme = "https://"
@@ -100,6 +110,24 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	log.Info("stopped")
 	return err
+}
+
+// refusalWait bounds how long a request of an application waits for its refusal to be written down.
+const refusalWait = 2 * time.Second
+
+// dataPlane makes what serves applications.
+func (a *app) dataPlane(log *slog.Logger, skew time.Duration) http.Handler {
+	plane, refusals := keys.NewDataPlane(a.local), keys.NewRefusals(a.local)
+	return dataplane.New(dataplane.Options{
+		Plane: plane, Failures: access.NewFailures(), Origin: requestOrigin, Annotate: server.Annotate, Now: a.sys.Now, Skew: skew,
+		Refused: func(ctx context.Context, from keys.Origin, action string, refused error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refusalWait)
+			defer cancel()
+			if err := plane.NoteRefusal(ctx, refusals, from, action, refused); err != nil {
+				log.Error("a refusal is not in the audit log", "request_id", from.RequestID, "error", err.Error())
+			}
+		},
+	})
 }
 
 // serverOptions reads the settings of a server.

@@ -94,7 +94,7 @@ defaults.
   KEYCTL_NO_INPUT          set to anything but 0 or false: never ask
   KEYCTL_OTP               an authenticator code
   KEYCTL_LISTEN            for keyctl serve, as --listen; so are KEYCTL_TLS_CERT, KEYCTL_TLS_KEY, KEYCTL_BEHIND_PROXY,
-                           KEYCTL_TRUSTED_PROXIES and KEYCTL_FORWARDED_HEADER
+                           KEYCTL_TRUSTED_PROXIES, KEYCTL_FORWARDED_HEADER and KEYCTL_CLOCK_SKEW
   NO_COLOR                 set to anything: no colour
   CLICOLOR_FORCE           set to anything but 0: colour even where there is no terminal
   CI                       set to anything: a credential is printed only where it is asked for
@@ -126,6 +126,7 @@ The configuration file is keyctl/config.yaml in XDG_CONFIG_HOME. Everything in i
   behind-proxy: false
   trusted-proxies: 10.0.0.1, 10.0.1.0/24
   forwarded-header: X-Forwarded-For
+  clock-skew: 5m
 
 A master key, and a token, comes from file:PATH, env:VARIABLE, keyring:NAME or command:COMMAND. A name in the keyring is an item
 with the service keyctl-master-key or keyctl-token, and that user name; the command prints it, from a vault or a key management

@@ -45,12 +45,13 @@ const (
 	keyBehindProxy     = "behind-proxy"
 	keyTrustedProxies  = "trusted-proxies"
 	keyForwardedHeader = "forwarded-header"
+	keyClockSkew       = "clock-skew"
 )
 
 // flagKeys are the settings that have a flag of the same name, on every command or on keyctl serve.
 var flagKeys = []string{
 	keyStore, keyServer, keyCAFile, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor,
-	keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader,
+	keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader, keyClockSkew,
 }
 
 // pathKeys are the settings whose value is a path, alone or behind the kind of a place.
@@ -109,13 +110,17 @@ type Config struct {
 
 // Serve is how a server listens.
 type Serve struct {
-	Listen          string   // HOST:PORT
-	CertFile        string   // PEM; empty: plain HTTP
-	KeyFile         string   // PEM
-	BehindProxy     bool     // a proxy in front speaks TLS
-	TrustedProxies  []string // addresses and ranges
-	ForwardedHeader string   // that they name the client in; empty: the default
+	Listen          string        // HOST:PORT
+	CertFile        string        // PEM; empty: plain HTTP
+	KeyFile         string        // PEM
+	BehindProxy     bool          // a proxy in front speaks TLS
+	TrustedProxies  []string      // addresses and ranges
+	ForwardedHeader string        // that they name the client in; empty: the default
+	Skew            time.Duration // how far the clocks of applications may be away
 }
+
+// DefaultSkew forgives what a clock without synchronisation does in some months.
+const DefaultSkew = 5 * time.Minute
 
 // DefaultListen is where a server listens unless it is told otherwise: on this machine alone.
 const DefaultListen = "127.0.0.1:8420"
@@ -238,6 +243,17 @@ func (in Inputs) settle(s settings) (Config, error) {
 
 // setTimes fills in the durations.
 func (c *Config) setTimes(in Inputs, s settings) error {
+	c.Serve.Skew = DefaultSkew
+	if s.given(keyClockSkew) {
+		d, err := s.duration(keyClockSkew, s.ClockSkew, in.ParseDuration)
+		if err != nil {
+			return err
+		}
+		if d <= 0 || d > time.Hour {
+			return fault.New(fault.Invalid, "%s must be longer than nothing, and an hour at most", s.source(keyClockSkew))
+		}
+		c.Serve.Skew = d
+	}
 	c.Timeout = defaultTimeout
 	if s.given(keyTimeout) {
 		d, err := s.duration(keyTimeout, s.Timeout, in.ParseDuration)

@@ -88,7 +88,7 @@ var ignoreEnv = cmp.Options{
 }
 
 // atHome is how a server listens that nobody told anything.
-var atHome = Serve{Listen: DefaultListen}
+var atHome = Serve{Listen: DefaultListen, Skew: DefaultSkew}
 
 func TestDefaults(t *testing.T) {
 	u := newUser(t)
@@ -641,6 +641,7 @@ func TestServeSettings(t *testing.T) {
 		"behind-proxy":     {map[string]string{file: "true", variable: "false", flag: "true"}, func(c Config) string { return strconv.FormatBool(c.Serve.BehindProxy) }, "false"},
 		"trusted-proxies":  {map[string]string{file: "10.0.0.1,10.1.0.0/16", variable: "10.0.0.2", flag: "10.0.0.3"}, func(c Config) string { return strings.Join(c.Serve.TrustedProxies, ",") }, ""},
 		"forwarded-header": {map[string]string{file: "Forwarded", variable: "X-Forwarded-For", flag: "Forwarded"}, func(c Config) string { return c.Serve.ForwardedHeader }, ""},
+		"clock-skew":       {map[string]string{file: "1m0s", variable: "2m0s", flag: "3m0s"}, func(c Config) string { return c.Serve.Skew.String() }, ""},
 		"master-key":       {map[string]string{file: "file:/f.master", variable: "file:/v.master", flag: "file:/g.master"}, func(c Config) string { return c.MasterKey.String() }, ""},
 		"timeout":          {map[string]string{file: "1s", flag: "3s"}, func(c Config) string { return c.Timeout.String() }, defaultTimeout.String()},
 	} {
@@ -701,5 +702,11 @@ func TestBehindProxyVariable(t *testing.T) {
 	c, err := Load(u.inputs())
 	if want := []string{"10.0.0.1", "10.1.0.0/16"}; err != nil || !slices.Equal(c.Serve.TrustedProxies, want) || c.Serve.KeyFile != u.path("key.pem") {
 		t.Errorf("proxies %q, key %q, %v, want %q, %q", c.Serve.TrustedProxies, c.Serve.KeyFile, err, want, u.path("key.pem"))
+	}
+	for _, wrong := range []string{"0s", "2h", "5"} {
+		u.vars["KEYCTL_CLOCK_SKEW"] = wrong
+		if _, err := Load(u.inputs()); !fault.Is(err, fault.Invalid) {
+			t.Errorf("a skew of %q: %v, want invalid", wrong, err)
+		}
 	}
 }

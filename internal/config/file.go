@@ -43,7 +43,7 @@ type document struct {
 var (
 	fileFields = []string{
 		keyStore, keyServer, keyCAFile, keyToken, keyMasterKey, keyContext, keyOutput, keyNoInput, keyTimeout, keyColor,
-		keyDefaultGrace, keyOTPCommand, keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader,
+		keyDefaultGrace, keyOTPCommand, keyListen, keyTLSCert, keyTLSKey, keyBehindProxy, keyTrustedProxies, keyForwardedHeader, keyClockSkew,
 		keyContexts,
 	}
 	contextFields = []string{keyStore, keyServer, keyCAFile, keyToken, keyMasterKey, keyDefaultGrace}

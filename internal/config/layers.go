@@ -34,6 +34,7 @@ type settings struct {
 	BehindProxy     bool   `mapstructure:"behind-proxy"`
 	TrustedProxies  string `mapstructure:"trusted-proxies"`
 	ForwardedHeader string `mapstructure:"forwarded-header"`
+	ClockSkew       string `mapstructure:"clock-skew"`
 
 	sources map[string]string // by the name of the setting; a setting that nobody gave is missing
 }
@@ -176,7 +177,7 @@ func (in Inputs) environmentLayer() (layer, error) {
 		keyServer: "KEYCTL_SERVER", keyCAFile: "KEYCTL_CA_FILE",
 
 		keyListen: "KEYCTL_LISTEN", keyTLSCert: "KEYCTL_TLS_CERT", keyTLSKey: "KEYCTL_TLS_KEY",
-		keyTrustedProxies: "KEYCTL_TRUSTED_PROXIES", keyForwardedHeader: "KEYCTL_FORWARDED_HEADER",
+		keyTrustedProxies: "KEYCTL_TRUSTED_PROXIES", keyForwardedHeader: "KEYCTL_FORWARDED_HEADER", keyClockSkew: "KEYCTL_CLOCK_SKEW",
 	}
 	values := make(map[string]any)
 	for key, variable := range variables {

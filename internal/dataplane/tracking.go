@@ -1,0 +1,77 @@
+package dataplane
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyctl/internal/keys"
+)
+
+// event is what a library tells of its use. The libraries do not agree on types: numbers come as text, and some fields not at
+// all, so everything is read by hand and what cannot be read is as if it was not there.
+type event struct {
+	Datasets json.RawMessage `json:"datasets"`
+	Count    json.RawMessage `json:"count"`
+	Action   json.RawMessage `json:"action"`
+	Product  json.RawMessage `json:"product"`
+	Version  json.RawMessage `json:"product_version"`
+	FirstAt  json.RawMessage `json:"first_call_timestamp"`
+	LastAt   json.RawMessage `json:"last_call_timestamp"`
+}
+
+// track answers POST /api/v3/tracking/events. Whose use it is the signature tells, not the event.
+func (s *Server) track(c call) (answer, error) {
+	var in struct {
+		Usage []event `json:"usage"`
+	}
+	if err := c.decode(&in); err != nil {
+		return answer{}, err
+	}
+	events := make([]keys.UsageEvent, 0, len(in.Usage))
+	for _, e := range in.Usage {
+		events = append(events, e.read()...)
+	}
+	if err := s.Plane.Track(c.Context(), c.claim, events); err != nil {
+		return answer{}, err
+	}
+	// A library sends everything again when there is no body, and another reads this one as an error's.
+	return answer{http.StatusOK, failure{Status: http.StatusOK}}, nil
+}
+
+// read is an event as the domain knows it, once for each dataset it names.
+func (e event) read() []keys.UsageEvent {
+	count, err := strconv.ParseInt(text(e.Count), 10, 64)
+	if err != nil {
+		count = 1
+	}
+	var events []keys.UsageEvent
+	for name := range strings.SplitSeq(text(e.Datasets), ",") {
+		events = append(events, keys.UsageEvent{
+			Dataset: strings.TrimSpace(name), Action: keys.Action(text(e.Action)), Count: min(count, maxUses),
+			FirstAt: instant(text(e.FirstAt)), LastAt: instant(text(e.LastAt)), Product: text(e.Product), Version: text(e.Version),
+		})
+	}
+	return events
+}
+
+// text is a JSON string's content, or another value as it is written.
+func text(value json.RawMessage) string {
+	var s string
+	if json.Unmarshal(value, &s) == nil {
+		return s
+	}
+	return string(value)
+}
+
+// instant reads the forms in which libraries write a time (ISO 8601, with and without a zone); none is the zero time.
+func instant(text string) time.Time {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700", "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999-07:00"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
+}
