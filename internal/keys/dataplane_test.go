@@ -342,11 +342,11 @@ func TestUsage(t *testing.T) {
 		Dataset: "payments", Action: keys.ActionEncrypt, Count: 3, FirstAt: now.Add(-time.Hour), LastAt: now.Add(-time.Minute),
 		Product: "a library\x1b[31m", Version: "1.0",
 	}
-	tomorrow, elsewhere, nothing, unknown := event, event, event, event
+	tomorrow, elsewhere, nothing, unknown, unnamed := event, event, event, event, event
 	tomorrow.FirstAt, tomorrow.LastAt = now.Add(48*time.Hour), now.Add(48*time.Hour)
-	elsewhere.Dataset, nothing.Count, unknown.Action = "other", 0, "dance"
+	elsewhere.Dataset, nothing.Count, unknown.Action, unnamed.Dataset = "other", 0, "dance", ""
 	for range 2 {
-		if err := p.Track(t.Context(), claimOf(d), []keys.UsageEvent{event, tomorrow, elsewhere, nothing, unknown}); err != nil {
+		if err := p.Track(t.Context(), claimOf(d), []keys.UsageEvent{event, tomorrow, elsewhere, nothing, unknown, unnamed}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -356,7 +356,7 @@ func TestUsage(t *testing.T) {
 	}
 	keystest.Diff(t, "Usage()", got, []keys.UsageView{{
 		Key: "web-01", Dataset: "payments", Action: keys.ActionEncrypt, Product: "a library[31m", Version: "1.0",
-		Day: now.Truncate(24 * time.Hour), Count: 12, FirstAt: now.Add(-time.Hour), LastAt: now,
+		Day: now.Truncate(24 * time.Hour), Count: 18, FirstAt: now.Add(-time.Hour), LastAt: now,
 	}})
 	for what, q := range map[string]keys.UsageQuery{"a later day": {Since: now.Add(24 * time.Hour)}, "another dataset": {Dataset: "other"}} {
 		if got, err := l.Usage(t.Context(), q); err != nil || len(got) != 0 {

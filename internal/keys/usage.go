@@ -12,7 +12,7 @@ const maxProduct = 64
 
 // UsageEvent is what a client library tells of its use of a dataset.
 type UsageEvent struct {
-	Dataset string // its name; a dataset the key does not reach is passed over
+	Dataset string // its name, and empty for the key's unstructured one; a dataset the key does not reach is passed over
 	Action  Action
 	Count   int64 // how many pieces of data; at least 1
 	FirstAt time.Time
@@ -60,6 +60,9 @@ func (p *DataPlane) Track(ctx context.Context, claim Claim, events []UsageEvent)
 	ids := map[string]string{}
 	for _, r := range reached {
 		ids[r.Name] = r.ID
+		if r.Type == Unstructured {
+			ids[""] = r.ID // client libraries do not know its name
+		}
 	}
 	sums := summed(events, ids, a.Key.ID, Instant(p.local.env.Now()))
 	if len(sums) == 0 {
