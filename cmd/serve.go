@@ -68,8 +68,11 @@ func (a *app) serve(ctx context.Context) error {
 	var handler http.Handler // of the store, which is opened once everything else is as it should be
 	options.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) })
 	options.Ready = func(ctx context.Context) error { return a.local.Writable(ctx) }
-	options.Refuse = func(w http.ResponseWriter, status int, err error, requestID string) {
-		httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
+	options.Refuse = func(w http.ResponseWriter, r *http.Request, status int, err error) {
+		if !dataplane.Refuse(w, r, status, err) {
+			_, requestID := server.Origin(r.Context())
+			httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
+		}
 	}
 	options.Log, options.Now, options.Rand = log, a.sys.Now, a.sys.Rand
 	s, err := server.New(options)

@@ -119,7 +119,8 @@ func (c *cluster) serveOn(open func(context.Context) (*store.DB, error)) *node {
 				return keys.Origin{Address: address, RequestID: id}
 			},
 		}),
-		Refuse: func(w http.ResponseWriter, status int, err error, requestID string) {
+		Refuse: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+			_, requestID := server.Origin(r.Context())
 			httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
 		},
 		Ready: local.Writable, Log: log, Now: time.Now, Rand: rand.Reader,

@@ -26,6 +26,8 @@ const (
 	// maxBody bounds the body of a request for keys, and maxTracking that of a report of use (R17).
 	maxBody     = 64 << 10
 	maxTracking = 1 << 20
+	// maxLarge is how many bodies above maxBody are in memory at once. They come before it is known from whom.
+	maxLarge = 16
 )
 
 // Options is what a Server needs. All fields are required.
@@ -43,12 +45,13 @@ type Options struct {
 // Server is an http.Handler of all routes. It has to see requests as they were sent: paths and queries are signed byte for byte.
 type Server struct {
 	Options
-	mux *http.ServeMux
+	mux   *http.ServeMux
+	large chan struct{} // has an element for each large body in memory
 }
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{Options: o, mux: http.NewServeMux()}
+	s := &Server{Options: o, mux: http.NewServeMux(), large: make(chan struct{}, maxLarge)}
 	s.signed("POST /api/v0/encryption/key", "data-keys.encrypt", maxBody, s.encryptionKey)
 	s.signed("POST /api/v0/decryption/key", "data-keys.decrypt", maxBody, s.decryptionKey)
 	s.signed("PATCH /api/v0/encryption/key/{fingerprint}/{session}", "data-keys.report", maxBody, s.reported)
@@ -57,20 +60,64 @@ func New(o Options) *Server {
 	s.signed("GET /api/v0/fpe/key", "data-keys.structured", maxBody, s.structuredKey)
 	s.signed("GET /api/v0/fpe/def_keys", "data-keys.structured", maxBody, s.structuredKeys)
 	s.signed("POST /api/v3/tracking/events", "usage.track", maxTracking, s.track)
-	s.mux.HandleFunc("/v1/forward-auth", s.forwardAuth)
+	s.mux.HandleFunc(forwardAuthPath, s.forwardAuth)
 	return s
 }
 
+const (
+	wirePath        = "/api/"
+	forwardAuthPath = "/v1/forward-auth"
+)
+
 // Patterns are the parts of a URL's path under which the server has routes.
-func Patterns() []string { return []string{"/api/", "/v1/forward-auth"} }
+func Patterns() []string { return []string{wirePath, forwardAuthPath} }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, pattern := s.mux.Handler(r); pattern == "" {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	// The mux says whether it is the path or the method that it does not know, but in a text of its own.
+	said := &unsaid{header: http.Header{}}
+	h.ServeHTTP(said, r)
+	if said.status != http.StatusMethodNotAllowed {
 		fail(w, http.StatusNotFound, "no such route")
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	w.Header().Set("Allow", said.header.Get("Allow"))
+	fail(w, http.StatusMethodNotAllowed, "the route does not take this method")
+}
+
+// unsaid keeps what a handler would have answered, but for the body.
+type unsaid struct {
+	header http.Header
+	status int
+}
+
+func (u *unsaid) Header() http.Header         { return u.header }
+func (u *unsaid) WriteHeader(status int)      { u.status = status }
+func (u *unsaid) Write(b []byte) (int, error) { return len(b), nil }
+
+// Refuse answers a request that a server turns away before it gets as far as its handler, in the words of the route that it was
+// for. It reports false, and answers nothing, if that is none of this package.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, err error) bool {
+	path := r.URL.Path
+	switch {
+	case path == forwardAuthPath || strings.HasPrefix(path, forwardAuthPath+"/"):
+		if status < http.StatusInternalServerError {
+			w.WriteHeader(http.StatusForbidden)
+		} else {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	case strings.HasPrefix(path, wirePath):
+		_, message := worded(fault.CodeOf(err), err)
+		fail(w, status, message)
+	default:
+		return false
+	}
+	return true
 }
 
 // call is a request whose body was read and whose signature was parsed, as yet unproven.
@@ -90,8 +137,13 @@ type answer struct {
 func (s *Server) signed(pattern, action string, limit int64, handle func(call) (answer, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		from := s.Origin(r.Context())
-		c, err := s.read(r, from, limit)
 		var a answer
+		var c call
+		err := s.reserve(r, limit)
+		if err == nil {
+			defer s.free(r, limit)
+			c, err = s.read(r, from, limit)
+		}
 		if err == nil {
 			s.Annotate(r.Context(), slog.String("access_key_id", c.claim.AccessKeyID))
 			a, err = handle(c)
@@ -108,11 +160,39 @@ func (s *Server) signed(pattern, action string, limit int64, handle func(call) (
 	})
 }
 
+// reserve lets few requests at a time have a large body: on all connections that a server takes, they would fill the memory.
+// unavailable: there are enough, and this one should come again. After a nil free is called.
+func (s *Server) reserve(r *http.Request, limit int64) error {
+	if !isLarge(r, limit) {
+		return nil
+	}
+	select {
+	case s.large <- struct{}{}:
+		return nil
+	default:
+		return fault.New(fault.Unavailable, "too many large requests at once")
+	}
+}
+
+func (s *Server) free(r *http.Request, limit int64) {
+	if isLarge(r, limit) {
+		<-s.large
+	}
+}
+
+// isLarge reports whether the body of a request may be larger than that of a request for keys. A length of -1 is not known.
+func isLarge(r *http.Request, limit int64) bool {
+	return limit > maxBody && (r.ContentLength < 0 || r.ContentLength > maxBody)
+}
+
 // read reads a request's signature and body.
 func (s *Server) read(r *http.Request, from keys.Origin, limit int64) (call, error) {
 	q, err := signature.Parse(r)
 	if err != nil {
 		return call{}, err
+	}
+	if r.ContentLength > limit {
+		return call{}, errTooLarge
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	switch {
@@ -146,16 +226,22 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, from keys.Origin
 		code = fault.RateLimited
 		err = fault.New(code, "too many requests of this client were not authenticated").WithCause(err)
 	}
-	s.Annotate(r.Context(), slog.String("code", string(code)))
-	s.Refused(r.Context(), from, action, err)
+	s.tell(r.Context(), from, action, err)
 	status, message := worded(code, err)
 	if errors.Is(err, errTooLarge) {
 		status = http.StatusRequestEntityTooLarge
 	}
-	if status >= http.StatusInternalServerError {
-		s.Annotate(r.Context(), slog.String("error", credential.MaskTokens(err.Error())))
-	}
 	fail(w, status, message)
+}
+
+// tell has a refusal written down where it belongs. What the answer does not say of a failure of the server is in its log.
+func (s *Server) tell(ctx context.Context, from keys.Origin, action string, err error) {
+	code := fault.CodeOf(err)
+	s.Annotate(ctx, slog.String("code", string(code)))
+	s.Refused(ctx, from, action, err)
+	if status, _ := worded(code, err); status >= http.StatusInternalServerError {
+		s.Annotate(ctx, slog.String("error", credential.MaskTokens(err.Error())))
+	}
 }
 
 // worded turns a code into a status and a message. Who has not proven a credential gets one and the same answer. The message

@@ -1,7 +1,9 @@
 package dataplane
 
 import (
+	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"keyctl/internal/credential"
@@ -22,17 +24,16 @@ const (
 // any doubt.
 func (s *Server) forwardAuth(w http.ResponseWriter, r *http.Request) {
 	from := s.Origin(r.Context())
-	id, secret, _ := r.BasicAuth()
-	signingKey := credential.NewSecret(secret)
-	pass, err := s.Plane.Enter(r.Context(), keys.Claim{AccessKeyID: id, From: from, Proves: signingKey.Equal}, r.URL.Query().Get("dataset"))
+	pass, err := s.enter(r, from)
 	if err == nil {
+		s.Annotate(r.Context(), slog.String("access_key_id", pass.AccessKeyID))
 		w.Header().Set(headerKey, pass.Key)
 		w.Header().Set(headerAccessKeyID, pass.AccessKeyID)
 		w.Header().Set(headerDatasets, strings.Join(pass.Datasets, ","))
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	s.Refused(r.Context(), from, "forward-auth", err)
+	s.tell(r.Context(), from, "forward-auth", err)
 	switch fault.CodeOf(err) {
 	case fault.Unauthenticated:
 		w.Header().Set("WWW-Authenticate", `Basic realm="keyctl", charset="UTF-8"`)
@@ -42,4 +43,32 @@ func (s *Server) forwardAuth(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
+}
+
+func (s *Server) enter(r *http.Request, from keys.Origin) (keys.Pass, error) {
+	dataset, err := askedFor(r.URL.RawQuery)
+	if err != nil {
+		return keys.Pass{}, err
+	}
+	claim := keys.Claim{From: from, Proves: func(credential.Secret) bool { return false }}
+	if len(r.Header.Values("Authorization")) == 1 { // with two, who is behind the gateway might believe the other one
+		if id, secret, ok := r.BasicAuth(); ok {
+			claim.AccessKeyID, claim.Proves = id, credential.NewSecret(secret).Equal
+		}
+	}
+	return s.Plane.Enter(r.Context(), claim, dataset)
+}
+
+// askedFor reads the query, which a gateway's configuration has. A mistake in it, such as a name that a variable should have
+// given, must not let in whom the right one would have kept out, so everything but one dataset with a name is refused.
+func askedFor(query string) (dataset string, err error) {
+	values, err := url.ParseQuery(query)
+	if err == nil && len(values) == 0 {
+		return "", nil
+	}
+	names := values["dataset"]
+	if err != nil || len(values) != 1 || len(names) != 1 || names[0] == "" {
+		return "", fault.New(fault.Forbidden, "the query has something other than one dataset")
+	}
+	return names[0], nil
 }

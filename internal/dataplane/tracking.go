@@ -1,7 +1,9 @@
 package dataplane
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -9,6 +11,32 @@ import (
 
 	"keyctl/internal/keys"
 )
+
+// maxEvents is how many events one report may have. As libraries write them, no more than that fit into a body.
+const maxEvents = 5000
+
+// report is the list of events that a library sends.
+type report []keys.UsageEvent
+
+// UnmarshalJSON reads one event after the other and stops after maxEvents: a small body can have very many, and they are read
+// before it is known who sent them.
+func (r *report) UnmarshalJSON(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	if start, err := d.Token(); err != nil || start != json.Delim('[') {
+		return err // what is no list has no events
+	}
+	for d.More() && len(*r) < maxEvents {
+		var e event
+		var other *json.UnmarshalTypeError
+		if err := d.Decode(&e); errors.As(err, &other) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		*r = append(*r, e.read(maxEvents-len(*r))...)
+	}
+	return nil
+}
 
 // event is what a library tells of its use. The libraries do not agree on types: numbers come as text, and some fields not at
 // all, so everything is read by hand and what cannot be read is as if it was not there.
@@ -25,30 +53,29 @@ type event struct {
 // track answers POST /api/v3/tracking/events. Whose use it is the signature tells, not the event.
 func (s *Server) track(c call) (answer, error) {
 	var in struct {
-		Usage []event `json:"usage"`
+		Usage report `json:"usage"`
 	}
 	if err := c.decode(&in); err != nil {
 		return answer{}, err
 	}
-	events := make([]keys.UsageEvent, 0, len(in.Usage))
-	for _, e := range in.Usage {
-		events = append(events, e.read()...)
-	}
-	if err := s.Plane.Track(c.Context(), c.claim, events); err != nil {
+	if err := s.Plane.Track(c.Context(), c.claim, in.Usage); err != nil {
 		return answer{}, err
 	}
 	// A library sends everything again when there is no body, and another reads this one as an error's.
 	return answer{http.StatusOK, failure{Status: http.StatusOK}}, nil
 }
 
-// read is an event as the domain knows it, once for each dataset it names.
-func (e event) read() []keys.UsageEvent {
+// read is an event as the domain knows it, once for each dataset it names, as many as there may be.
+func (e event) read(most int) []keys.UsageEvent {
 	count, err := strconv.ParseInt(text(e.Count), 10, 64)
 	if err != nil {
 		count = 1
 	}
 	var events []keys.UsageEvent
 	for name := range strings.SplitSeq(text(e.Datasets), ",") {
+		if len(events) == most {
+			break
+		}
 		events = append(events, keys.UsageEvent{
 			Dataset: strings.TrimSpace(name), Action: keys.Action(text(e.Action)), Count: min(count, maxUses),
 			FirstAt: instant(text(e.FirstAt)), LastAt: instant(text(e.LastAt)), Product: text(e.Product), Version: text(e.Version),

@@ -59,7 +59,8 @@ func serve(t testing.TB, path string, master envelope.MasterKey, env keys.Env, c
 	})
 	options := server.Options{
 		Listen: "127.0.0.1:0", Handler: api, Ready: owner.Writable, Log: log, Now: env.Now, Rand: rand.Reader,
-		Refuse: func(w http.ResponseWriter, status int, err error, requestID string) {
+		Refuse: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+			_, requestID := server.Origin(r.Context())
 			httpapi.NewFailure(err, requestID).WithStatus(status).Write(w)
 		},
 	}

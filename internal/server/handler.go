@@ -94,9 +94,9 @@ func (s *Server) serve(next http.Handler, w http.ResponseWriter, r *http.Request
 	switch {
 	case err != nil:
 		Annotate(r.Context(), slog.String("code", string(fault.CodeOf(err))))
-		s.options.Refuse(out, http.StatusBadRequest, err, id)
+		s.options.Refuse(out, r, http.StatusBadRequest, err)
 	case isOddPath(r.URL):
-		s.options.Refuse(out, http.StatusNotFound, fault.New(fault.Unsupported, "no such route").WithHint("paths are written without . and .. and empty parts"), id)
+		s.options.Refuse(out, r, http.StatusNotFound, fault.New(fault.Unsupported, "no such route").WithHint("paths are written without . and .. and empty parts"))
 	default:
 		next.ServeHTTP(out, r)
 	}
@@ -131,7 +131,7 @@ func (s *Server) panicked(w *recorder, r *http.Request, known *request, problem 
 	s.options.Log.LogAttrs(r.Context(), slog.LevelError, "a handler broke off", slog.String("request_id", known.id),
 		slog.String("route", routeOf(r)), slog.String("problem", credential.MaskTokens(fmt.Sprint(problem))), slog.String("stack", string(debug.Stack())))
 	if w.status == 0 {
-		s.options.Refuse(w, http.StatusInternalServerError, fault.New(fault.Internal, "internal error"), known.id)
+		s.options.Refuse(w, r, http.StatusInternalServerError, fault.New(fault.Internal, "internal error"))
 	}
 }
 
@@ -224,8 +224,7 @@ func (r *readiness) get(ctx context.Context) error {
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	if err := s.ready.get(r.Context()); err != nil {
 		Annotate(r.Context(), slog.String("error", err.Error()))
-		_, id := Origin(r.Context())
-		s.options.Refuse(w, http.StatusServiceUnavailable, fault.New(fault.Unavailable, "the store cannot be written to now"), id)
+		s.options.Refuse(w, r, http.StatusServiceUnavailable, fault.New(fault.Unavailable, "the store cannot be written to now"))
 		return
 	}
 	sayOK(w)

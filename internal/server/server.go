@@ -42,8 +42,8 @@ type Options struct {
 	ForwardedHeader string         // iprange.XForwardedFor (also when empty) or iprange.Forwarded
 
 	Handler http.Handler
-	Refuse  func(w http.ResponseWriter, status int, err error, requestID string) // answers what does not get as far as Handler
-	Ready   func(context.Context) error                                          // whether requests would be served
+	Refuse  func(w http.ResponseWriter, r *http.Request, status int, err error) // answers what does not get as far as Handler
+	Ready   func(context.Context) error                                         // whether requests would be served
 	Log     *slog.Logger
 	Now     func() time.Time
 	Rand    io.Reader

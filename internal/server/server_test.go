@@ -71,7 +71,8 @@ func options(handler http.Handler, log *journal) Options {
 	return Options{
 		Listen: "127.0.0.1:0", Handler: handler, Now: time.Now, Rand: rand.Reader, Log: slog.New(slog.NewJSONHandler(log, nil)),
 		Ready: func(context.Context) error { return nil },
-		Refuse: func(w http.ResponseWriter, status int, err error, requestID string) {
+		Refuse: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+			_, requestID := Origin(r.Context())
 			w.WriteHeader(status)
 			fmt.Fprintf(w, "refused %s %s", fault.CodeOf(err), requestID)
 		},
