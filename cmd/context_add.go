@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keyctl/internal/config"
-	"keyctl/internal/httpapi"
+	"keyctl/internal/transport"
 )
 
 func newContextAdd(a *app) *cobra.Command {
@@ -27,7 +27,7 @@ and --token). Nothing is opened and nothing is made. keyctl login does this for 
 				Store: given("store"), MasterKey: given("master-key"), Server: given("server"), CAFile: given("ca-file"), Token: token,
 			}
 			if place.Server != "" {
-				base, err := httpapi.ParseServer(place.Server)
+				base, err := transport.ParseServer(place.Server)
 				if err != nil {
 					return err
 				}

@@ -17,10 +17,10 @@ import (
 	"keyctl/internal/config"
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
-	"keyctl/internal/httpapi"
 	"keyctl/internal/keys"
 	"keyctl/internal/login"
 	"keyctl/internal/safefile"
+	"keyctl/internal/transport"
 )
 
 // loginOptions are the flags of login, as typed.
@@ -66,7 +66,7 @@ func noCompletion(*cobra.Command, []string, string) ([]cobra.Completion, cobra.S
 // login keeps a token that works, and nothing else. Before it takes one it finds out where that can stay, and the context
 // comes last: what is in use is there.
 func (a *app) login(ctx context.Context, server string, o loginOptions) (keys.Identity, error) {
-	base, err := httpapi.ParseServer(server)
+	base, err := transport.ParseServer(server)
 	if err != nil {
 		return keys.Identity{}, err
 	}

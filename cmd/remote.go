@@ -13,6 +13,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/httpapi"
 	"keyctl/internal/safefile"
+	"keyctl/internal/transport"
 )
 
 // maxCAFile bounds a file of certificates: some hundred of them.
@@ -20,7 +21,7 @@ const maxCAFile = 1 << 20
 
 // openServer makes the client of the server that commands go to. It connects when the command asks something.
 func (a *app) openServer(ctx context.Context, cfg config.Config) (*httpapi.Client, error) {
-	if _, err := httpapi.ParseServer(cfg.Server); err != nil {
+	if _, err := transport.ParseServer(cfg.Server); err != nil {
 		return nil, err
 	}
 	token, err := a.readToken(ctx, cfg)
@@ -98,7 +99,7 @@ func serverOf(cfg *config.Config) string {
 	if cfg == nil || cfg.Server == "" {
 		return ""
 	}
-	base, err := httpapi.ParseServer(cfg.Server)
+	base, err := transport.ParseServer(cfg.Server)
 	if err != nil || base.Path != "" {
 		return ""
 	}

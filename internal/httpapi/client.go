@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -27,6 +25,7 @@ import (
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
+	"keyctl/internal/transport"
 )
 
 // ClientOptions says where a server is and who asks.
@@ -59,51 +58,17 @@ const (
 
 // NewClient makes a Client. It connects to nothing yet. invalid: the address is none, or plain HTTP would leave the machine.
 func NewClient(o ClientOptions) (*Client, error) {
-	base, err := ParseServer(o.Server)
+	base, err := transport.ParseServer(o.Server)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots},
-		TLSHandshakeTimeout: 10 * time.Second,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: 4,
-		DisableCompression:  true,
-	}
-	return &Client{options: o, base: base, http: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
-}
-
-// ParseServer reads the address of a server: https, or http on a loopback address, and nothing that a secret could hide in.
-func ParseServer(text string) (*url.URL, error) {
-	const hint = "write https://HOST[:PORT], for example https://keys.example.com"
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Opaque != "" || u.Hostname() == "":
-		return nil, fault.New(fault.Invalid, "the server's address is not a URL").WithHint(hint)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, fault.New(fault.Invalid, "the server's address has a user, a query or a fragment").WithHint(hint)
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return nil, fault.New(fault.Invalid, "plain http would carry the token over the network readably").WithHint(hint)
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fault.New(fault.Invalid, "the server's address is neither https nor http").WithHint(hint)
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
-	return u, nil
-}
-
-func isLoopback(host string) bool {
-	address, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && address.Unmap().IsLoopback()
+	return &Client{options: o, base: base, http: transport.NewClient(o.Roots)}, nil
 }
 
 // Close gives up idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-func (c *Client) place() string { return c.base.Scheme + "://" + c.base.Host }
+func (c *Client) place() string { return transport.Place(c.base) }
 
 // on calls the operation. A lost answer makes it repeat the call where the operation is harmless to repeat.
 func (op *operation[In, Out]) on(ctx context.Context, c *Client, in In) (Out, error) {
@@ -238,7 +203,7 @@ func (c *Client) call(ctx context.Context, r route, repeat repeats, path string,
 		case inDoubt:
 			return nil, c.inDoubt(r, err)
 		default:
-			return nil, c.lost(err)
+			return nil, transport.Lost(c.base, err)
 		}
 	}
 }
@@ -302,7 +267,7 @@ func (c *Client) attempt(ctx context.Context, r route, path string, query url.Va
 	request.Header.Set(headerVersion, c.options.Version)
 	response, err := c.http.Do(request)
 	if err != nil {
-		if untrusted := c.untrusted(err); untrusted != nil {
+		if untrusted := transport.Untrusted(c.base, err); untrusted != nil {
 			return nil, answered, untrusted
 		}
 		if connected {
@@ -396,38 +361,6 @@ func (c *Client) skewed(response *http.Response) error {
 // versionText is what the version of a program looks like. No token is one.
 var versionText = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9(][A-Za-z0-9.+()-]{0,63}$`) })
 
-// untrusted is the error for a certificate that is not good; nil for any other failure. Nothing switches the check off.
-func (c *Client) untrusted(err error) error {
-	var verification *tls.CertificateVerificationError
-	if !errors.As(err, &verification) {
-		return nil
-	}
-	hint := "if a private authority issued it, name its certificate with --ca-file"
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &name):
-		hint = "use the name that the certificate is for, or have one issued for this name"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		hint = "renew it on the server; or is the clock of this machine wrong?"
-	}
-	return fault.New(fault.Unavailable, "the certificate of %s is not trusted: %v", c.place(), verification.Err).
-		WithHint("%s", hint).WithCause(err)
-}
-
-// lost is the error for a request that surely did nothing, or that only asked.
-func (c *Client) lost(err error) error {
-	if told := fault.From(err); told != nil {
-		return told
-	}
-	if errors.Is(err, http.ErrSchemeMismatch) {
-		return fault.New(fault.Unavailable, "%s does not speak TLS", c.place()).
-			WithHint("is the port right? `keyctl serve` without TLS is reached by http:// on its own machine only").WithCause(err)
-	}
-	return fault.New(fault.Unavailable, "%s does not answer: %s", c.place(), network(err)).
-		WithHint("is `keyctl serve` running there? `keyctl context list` shows where commands go").WithCause(err)
-}
-
 // inDoubt is the error for a change of which nobody can say whether it was made.
 func (c *Client) inDoubt(r route, err error) error {
 	why := "the answer of " + c.place() + " was lost"
@@ -436,20 +369,4 @@ func (c *Client) inDoubt(r route, err error) error {
 	}
 	return fault.New(fault.OutcomeUnknown, "%s: whether %s was done is not known", why, r.id).
 		WithHint("look before you repeat it").WithCause(err)
-}
-
-// network words a failure of the network without the request, which the caller knows.
-func network(err error) string {
-	var timeout interface{ Timeout() bool }
-	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return "it took too long"
-	}
-	var lookup *net.DNSError
-	if errors.As(err, &lookup) {
-		return "no such host"
-	}
-	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-		err = inner
-	}
-	return err.Error()
 }
