@@ -3,9 +3,6 @@ package ciphertext
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -15,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
@@ -295,48 +291,6 @@ func TestParseAlgorithm(t *testing.T) {
 	for _, name := range []string{"", "aes-256-gcm", "AES-192-GCM", "AES-256-GCM ", "algorithm 2", "0"} {
 		if _, err := ParseAlgorithm(name); !fault.Is(err, fault.Invalid) {
 			t.Errorf("ParseAlgorithm(%q) = %v, want invalid", name, err)
-		}
-	}
-}
-
-// A data key comes from the server to the client: wrapped for the public key of a credential, opened with its secret crypto
-// access key.
-func TestUnwrap(t *testing.T) {
-	drawn, err := credential.Draw(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := credential.GenerateKeyPair(drawn.CryptoAccessKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.ParsePKIXPublicKey(pair.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), testKey, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	labelled, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), testKey, []byte("label"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := credential.OpenPrivateKey(pair.PrivateKeyPEM, drawn.CryptoAccessKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Unwrap(private, wrapped); err != nil || !bytes.Equal(got, testKey) {
-		t.Errorf("Unwrap = %x, %v, want %x", got, err, testKey)
-	}
-	flipped := bytes.Clone(wrapped)
-	flipped[100] ^= 1
-	for what, wrapped := range map[string][]byte{
-		"nothing": nil, "a flipped bit": flipped, "a byte less": wrapped[1:], "a byte more": append(bytes.Clone(wrapped), 0),
-		"the key itself": testKey, "a label": labelled,
-	} {
-		if got, err := Unwrap(private, wrapped); got != nil || !fault.Is(err, fault.Invalid) {
-			t.Errorf("Unwrap of %s = %x, %v, want invalid", what, got, err)
 		}
 	}
 }
