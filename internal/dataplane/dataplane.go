@@ -231,6 +231,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, from keys.Origin
 	if errors.Is(err, errTooLarge) {
 		status = http.StatusRequestEntityTooLarge
 	}
+	w.Header().Set(headerCode, string(code))
 	fail(w, status, message)
 }
 
@@ -267,6 +268,10 @@ func worded(code fault.Code, err error) (status int, message string) {
 	}
 	return http.StatusServiceUnavailable, "the server cannot decide now; try again"
 }
+
+// headerCode is the header in which a refusal of a signed request has its code, for Client. Libraries look at the status alone,
+// which is the same for several of them.
+const headerCode = "Keyctl-Code"
 
 // failure is the body of every answer that is an error.
 type failure struct {

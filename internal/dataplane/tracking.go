@@ -102,3 +102,21 @@ func instant(text string) time.Time {
 	}
 	return time.Time{}
 }
+
+// usageReport and reportedEvent are the events as Client writes them, which is how most libraries do.
+type usageReport struct {
+	Usage []reportedEvent `json:"usage"`
+}
+
+type reportedEvent struct {
+	Datasets   string      `json:"datasets"`
+	APIKey     string      `json:"api_key"`
+	Count      int64       `json:"count"`
+	Action     keys.Action `json:"action"`
+	Product    string      `json:"product"`
+	Version    string      `json:"product_version"`
+	UserAgent  string      `json:"user-agent"`
+	APIVersion string      `json:"api_version"`
+	FirstAt    time.Time   `json:"first_call_timestamp"`
+	LastAt     time.Time   `json:"last_call_timestamp"`
+}

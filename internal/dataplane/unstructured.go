@@ -33,15 +33,28 @@ type encryptionAnswer struct {
 	Model     securityModel `json:"security_model"`
 }
 
+// key is the data key as the domain has it.
+func (a decryptionAnswer) key() keys.ReleasedKey {
+	return keys.ReleasedKey{PrivateKeyPEM: []byte(a.PrivateKey), Session: a.Session, Fingerprint: a.Fingerprint, Wrapped: a.Wrapped}
+}
+
+// encryptionRequest asks for a new data key, and says for how many encryptions it is.
+type encryptionRequest struct {
+	Uses int `json:"uses"`
+}
+
+// decryptionRequest asks for a data key back, in base64.
+type decryptionRequest struct {
+	Encrypted string `json:"encrypted_data_key"`
+}
+
 func released(k keys.ReleasedKey) decryptionAnswer {
 	return decryptionAnswer{string(k.PrivateKeyPEM), k.Session, k.Fingerprint, k.Wrapped}
 }
 
 // encryptionKey answers POST /api/v0/encryption/key.
 func (s *Server) encryptionKey(c call) (answer, error) {
-	var in struct {
-		Uses int `json:"uses"`
-	}
+	var in encryptionRequest
 	if err := c.decode(&in); err != nil {
 		return answer{}, err
 	}
@@ -55,9 +68,7 @@ func (s *Server) encryptionKey(c call) (answer, error) {
 
 // decryptionKey answers POST /api/v0/decryption/key.
 func (s *Server) decryptionKey(c call) (answer, error) {
-	var in struct {
-		Encrypted string `json:"encrypted_data_key"`
-	}
+	var in decryptionRequest
 	if err := c.decode(&in); err != nil {
 		return answer{}, err
 	}
