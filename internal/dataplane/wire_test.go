@@ -610,7 +610,7 @@ func testAlike(t *testing.T, app application) {
 		"an unknown id's tracking":                     unknown.post(trackPath, `{"usage":[]}`),
 	}
 	for what, got := range alike {
-		wantAlike(t, what, got, `{"status":401,"message":"the credential is not valid"}`)
+		wantAlike(t, what, got, "unauthenticated", `{"status":401,"message":"the credential is not valid"}`)
 	}
 	for what, d := range map[string]time.Duration{"as early as may be": -signature.Skew, "as late as may be": signature.Skew} {
 		wantStatus(t, what, encrypt(app, at(d)), http.StatusCreated)
@@ -628,18 +628,18 @@ func testAlike(t *testing.T, app application) {
 		"another's data key": other.post(decryptPath,
 			`{"encrypted_data_key":`+string(fields(t, "encryption/key", app.post(encryptPath, oneUse).body)["encrypted_data_key"])+`}`),
 	} {
-		wantAlike(t, what, got, refused)
+		wantAlike(t, what, got, "not_found", refused)
 	}
 }
 
 // wantAlike checks a 401 in all its bytes, but for the request's id and the time.
-func wantAlike(t testing.TB, what string, got received, body string) {
+func wantAlike(t testing.TB, what string, got received, code, body string) {
 	t.Helper()
 	header := got.header.Clone()
 	header.Del("Request-Id")
 	header.Del("Date")
 	want := http.Header{
-		"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
+		"Content-Type": {"application/json"}, "Keyctl-Code": {code}, "Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
 		"Content-Length": {header.Get("Content-Length")},
 	}
 	if got.status != http.StatusUnauthorized || got.body != body {
