@@ -51,7 +51,7 @@ var keyShape = shape[keys.KeyView]{
 			return text(p.time(&k.CreatedAt) + " by " + k.CreatedBy)
 		}},
 		{"expires", false, func(p *printer, k keys.KeyView) term.Cell { return text(p.time(k.ExpiresAt)) }},
-		{"last used", false, func(p *printer, k keys.KeyView) term.Cell { return text(p.time(k.LastUsedAt)) }},
+		{"last used", false, func(p *printer, k keys.KeyView) term.Cell { return text(lastUse(p, k.LastUsedAt, k.LastUsedFrom)) }},
 	},
 }
 
@@ -85,7 +85,8 @@ func keyGrace(p *printer, k keys.KeyView) term.Cell {
 	if k.Grace == nil {
 		return text("")
 	}
-	return text(fmt.Sprintf("%s, ends %s, last used %s", k.Grace.AccessKeyID, p.time(&k.Grace.Until), p.time(k.Grace.LastUsedAt)))
+	return text(fmt.Sprintf("%s, ends %s, last used %s", k.Grace.AccessKeyID, p.time(&k.Grace.Until),
+		lastUse(p, k.Grace.LastUsedAt, k.Grace.LastUsedFrom)))
 }
 
 func orNone(s *string) string {

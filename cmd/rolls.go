@@ -38,16 +38,16 @@ var rollShape = shape[keys.RollView]{
 		{"  state", false, func(_ *printer, r keys.RollView) term.Cell { return text(string(r.Previous.State)) }},
 		{"  works until", false, func(p *printer, r keys.RollView) term.Cell { return text(p.time(&r.Previous.Until)) }},
 		{"  last used", false, func(p *printer, r keys.RollView) term.Cell {
-			return text(usage(p, r.Previous.LastUsedAt, r.Previous.LastUsedFrom))
+			return text(lastUse(p, r.Previous.LastUsedAt, r.Previous.LastUsedFrom))
 		}},
 		{"new credential", false, func(_ *printer, r keys.RollView) term.Cell { return text(r.AccessKeyID) }},
 		{"  generation", false, func(_ *printer, r keys.RollView) term.Cell { return text(strconv.Itoa(r.Generation)) }},
-		{"  last used", false, func(p *printer, r keys.RollView) term.Cell { return text(p.time(r.LastUsedAt)) }},
+		{"  last used", false, func(p *printer, r keys.RollView) term.Cell { return text(lastUse(p, r.LastUsedAt, r.LastUsedFrom)) }},
 	},
 }
 
-// usage says when and from where something was last used.
-func usage(p *printer, at *time.Time, from *string) string {
+// lastUse says when and from where something was last used.
+func lastUse(p *printer, at *time.Time, from *string) string {
 	if from == nil {
 		return p.time(at)
 	}

@@ -43,13 +43,7 @@ var tokenShape = shape[keys.TokenView]{
 		{"datasets", false, func(_ *printer, k keys.TokenView) term.Cell { return text(scope(k, ", ")) }},
 		{"created", false, func(p *printer, k keys.TokenView) term.Cell { return text(p.time(&k.CreatedAt) + " by " + k.CreatedBy) }},
 		{"expires", false, func(p *printer, k keys.TokenView) term.Cell { return text(p.time(k.ExpiresAt)) }},
-		{"last used", false, func(p *printer, k keys.TokenView) term.Cell {
-			used := p.time(k.LastUsedAt)
-			if k.LastUsedFrom != nil {
-				used += " from " + *k.LastUsedFrom
-			}
-			return text(used)
-		}},
+		{"last used", false, func(p *printer, k keys.TokenView) term.Cell { return text(lastUse(p, k.LastUsedAt, k.LastUsedFrom)) }},
 	},
 }
 

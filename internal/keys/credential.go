@@ -67,6 +67,14 @@ type Credential struct {
 	LastUsedFrom string
 }
 
+// usedFrom is where the credential was last used, for JSON; nil if that is not known.
+func (c *Credential) usedFrom() *string {
+	if c.LastUsedFrom == "" {
+		return nil
+	}
+	return &c.LastUsedFrom
+}
+
 // State computes the credential's state from its own times; whether its key lets anybody in is Key.State's matter.
 func (c Credential) State(now time.Time) CredentialState {
 	switch {
@@ -183,6 +191,8 @@ type RollView struct {
 	RolledAt    time.Time    `json:"rolled_at"`
 	LastUsedAt  *time.Time   `json:"last_used_at"` // of the new credential
 	Previous    RollPrevious `json:"previous"`
+
+	LastUsedFrom *string `json:"last_used_from"` // of the new credential
 }
 
 // RollPrevious is the old credential of a roll.

@@ -99,6 +99,8 @@ type KeyView struct {
 	LastUsedAt  *time.Time        `json:"last_used_at"`
 	Grace       *GraceView        `json:"grace"`  // null unless a rolled credential still works
 	Grants      map[string]Grant  `json:"grants"` // what the key may do in each of its datasets
+
+	LastUsedFrom *string `json:"last_used_from"` // null also where it is not known
 }
 
 // GraceView is a rolled credential that still works.
@@ -106,6 +108,8 @@ type GraceView struct {
 	AccessKeyID string     `json:"access_key_id"`
 	Until       time.Time  `json:"until"`
 	LastUsedAt  *time.Time `json:"last_used_at"`
+
+	LastUsedFrom *string `json:"last_used_from"`
 }
 
 // View computes what keyctl says about the record at an instant.
@@ -126,7 +130,14 @@ func (r KeyRecord) View(now time.Time) KeyView {
 		v.AccessKeyID, v.Generation = &r.Current.AccessKeyID, r.Current.Generation
 	}
 	if g := r.Grace; g != nil && g.State(now) == CredentialGrace && !reached(r.ExpiresAt, now) && r.DeletedAt.IsZero() {
-		v.Grace = &GraceView{AccessKeyID: g.AccessKeyID, Until: earliest(g.GraceUntil, r.ExpiresAt), LastUsedAt: optional(g.LastUsedAt)}
+		v.Grace = &GraceView{
+			AccessKeyID: g.AccessKeyID, Until: earliest(g.GraceUntil, r.ExpiresAt), LastUsedAt: optional(g.LastUsedAt), LastUsedFrom: g.usedFrom(),
+		}
+	}
+	for _, c := range []*Credential{r.Current, r.Grace} {
+		if c != nil && c.LastUsedAt.Equal(r.LastUsedAt) {
+			v.LastUsedFrom = c.usedFrom()
+		}
 	}
 	return v
 }

@@ -143,11 +143,9 @@ func (r KeyRecord) roll(old Credential, now time.Time) RollView {
 		RolledAt: r.Current.ProvenAt, LastUsedAt: optional(r.Current.LastUsedAt),
 		Previous: RollPrevious{
 			AccessKeyID: old.AccessKeyID, State: old.State(now), Until: earliest(old.retiredAt(), r.ExpiresAt),
-			LastUsedAt: optional(old.LastUsedAt),
+			LastUsedAt: optional(old.LastUsedAt), LastUsedFrom: old.usedFrom(),
 		},
-	}
-	if old.LastUsedFrom != "" {
-		view.Previous.LastUsedFrom = &old.LastUsedFrom
+		LastUsedFrom: r.Current.usedFrom(),
 	}
 	return view
 }
