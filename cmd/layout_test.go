@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	mathrand "math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,7 @@ var layoutClock = time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)
 var layouts = map[string]string{
 	"keys-list": "keys list", "keys-show": "keys show web-01", "datasets-list": "datasets list", "rolls-list": "rolls list",
 	"rolls-show": "rolls show web-01", "audit-list": "audit list", "otp-status": "otp status",
+	"usage": "usage --since 30d", "usage-key": "usage --key web-01",
 }
 
 // Screens look as they are kept, on narrow, usual and wide terminals. Tables fit, but for the audit log on a narrow one,
@@ -223,6 +225,9 @@ func (m *furniture) move() {
 	if _, err = m.local.CancelRoll(ctx, "web-01", ""); err == nil {
 		m.w.t.Error("a roll was cancelled without a code")
 	}
+	m.tell("web-01", "ubiq-python 2.3.2", keys.ActionDecrypt, 120, 4310, 3999, 12, 0, 2204)
+	m.tell("web-01", "ubiq-go 2.2.9", keys.ActionEncrypt, 900, 1020, 870)
+	m.tell("billing-eu", "ubiq-java 2.3.1", keys.ActionEncrypt, 310, 40, 1)
 	db := openSQL(m.w.t, m.w.store())
 	defer db.Close()
 	used := layoutClock.Add(-2 * time.Minute).UnixMicro()
@@ -230,6 +235,23 @@ func (m *furniture) move() {
 	m.must(err)
 	_, err = db.Exec("UPDATE keys SET last_used_at = $1 WHERE name <> 'old-laptop'", used)
 	m.must(err)
+}
+
+// tell has a client library tell what it did with a key: today, yesterday, and so on.
+func (m *furniture) tell(key, library string, action keys.Action, counts ...int64) {
+	m.w.t.Helper()
+	view, err := m.local.Key(context.Background(), key)
+	m.must(err)
+	product, version, _ := strings.Cut(library, " ")
+	var events []keys.UsageEvent
+	for i, count := range counts {
+		at := m.now.AddDate(0, 0, -i)
+		events = append(events, keys.UsageEvent{Action: action, Count: count, FirstAt: at, LastAt: at, Product: product, Version: version})
+	}
+	m.must(keys.NewDataPlane(m.local).Track(context.Background(), keys.Claim{
+		AccessKeyID: *view.AccessKeyID, Proves: func(credential.Secret) bool { return true },
+		From: keys.Origin{Address: netip.MustParseAddr("10.1.2.3")},
+	}, events))
 }
 
 // create makes a key and puts it in force.

@@ -48,6 +48,7 @@ type printer struct {
 	noHeaders bool
 	width     int // of the terminal; 0: no limit
 	color     bool
+	unicode   bool // the terminal draws blocks
 	relative  bool // times relative to now, for a person
 	now       time.Time
 }
@@ -61,7 +62,7 @@ func (a *app) printer() (*printer, error) {
 	stdout := screen.Stdout()
 	p := &printer{
 		out: a.sys.Stdout, form: a.output, quiet: a.quiet, noHeaders: a.noHeaders,
-		width: stdout.Width, color: stdout.Color, relative: screen.StdoutIsTerminal(), now: a.now(),
+		width: stdout.Width, color: stdout.Color, unicode: stdout.Unicode, relative: screen.StdoutIsTerminal(), now: a.now(),
 	}
 	return p, a.selection(p)
 }

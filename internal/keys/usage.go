@@ -1,7 +1,10 @@
 package keys
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"keyctl/internal/fault"
@@ -178,6 +181,9 @@ func (l *Local) Usage(ctx context.Context, q UsageQuery) ([]UsageView, error) {
 			}
 			views = append(views, UsageView{key, dataset, u.Action, u.Product, u.Version, u.Day, u.Count, u.FirstAt, u.LastAt})
 		}
+		slices.SortStableFunc(views, func(a, b UsageView) int {
+			return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Dataset, b.Dataset))
+		})
 		return nil
 	})
 	return views, err

@@ -167,3 +167,21 @@ func bar(done, total int64, width int, unicode bool) string {
 	n := int(done * int64(width) / total)
 	return "[" + strings.Repeat(full, n) + strings.Repeat(empty, width-n) + "]"
 }
+
+// Bar draws value, of at most most, as a bar of at most so many columns. Anything but nothing is seen.
+func Bar(value, most int64, width int, unicode bool) string {
+	if value <= 0 || most <= 0 {
+		return ""
+	}
+	share := float64(value) / float64(most)
+	if !unicode {
+		return strings.Repeat("#", max(1, int(share*float64(width)+0.5)))
+	}
+	const parts = 8 // of a column
+	n := max(1, int(share*float64(width*parts)+0.5))
+	whole := strings.Repeat("█", n/parts)
+	if n%parts == 0 {
+		return whole
+	}
+	return whole + string([]rune("▏▎▍▌▋▊▉")[n%parts-1])
+}
