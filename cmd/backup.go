@@ -39,8 +39,8 @@ func (a *app) backup(ctx context.Context, path string) error {
 		return err
 	}
 	defer staged.Discard()
-	if _, err := os.Lstat(path); err == nil {
-		return fault.New(fault.Exists, "there is a file %q already", path).WithHint("name a new file")
+	if err := missing(path); err != nil {
+		return err
 	}
 	if err := a.local.NoteBackup(ctx); err != nil {
 		return err
@@ -62,6 +62,14 @@ func (a *app) backup(ctx context.Context, path string) error {
 	}
 	a.say("%s holds %d keys and the audit log up to record %d", path, manifest.Keys, manifest.AuditSeq)
 	a.hint("it is sealed under the master key of %s: keep a copy of that key elsewhere", a.cfg.MasterKey)
+	return nil
+}
+
+// missing refuses a file that is there, before there is anything to write to it.
+func missing(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fault.New(fault.Exists, "there is a file %q already", path).WithHint("name a new file")
+	}
 	return nil
 }
 

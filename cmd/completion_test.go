@@ -137,7 +137,7 @@ func TestCompletionOffers(t *testing.T) {
 		{"--master-key command:cat", "", ":38"},
 		{"completion ", "bash zsh fish powershell", none},
 		{"help k", "keys", none},
-		{"help ", "audit backup completion context credentials dataset-formats datasets doctor environment exit-codes formatting init keys login logout migrate operators otp primary-keys restore roll rolls run secrets serve tokens usage verify version whoami", none},
+		{"help ", "audit backup completion context credentials dataset-formats datasets decrypt doctor encrypt environment exit-codes formatting init keys login logout migrate operators otp primary-keys restore roll rolls run secrets serve tokens usage verify version whoami", none},
 		{"help keys e", "edit enable", none},
 		{"help nope ", "", none},
 		{"keys l", "list", none},

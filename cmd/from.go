@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -19,6 +20,39 @@ type fromFlags struct{ file, profile string }
 func (f *fromFlags) add(flags *pflag.FlagSet) {
 	flags.Var(nonEmpty(&f.file), "from", "a file that holds a credential in any format, - for standard input")
 	flags.Var(nonEmpty(&f.profile), "profile", "the profile to take from a file that holds several")
+}
+
+// heldFlags name a credential that is kept on this machine: in the keyring, or in a file.
+type heldFlags struct {
+	key  string
+	from fromFlags
+}
+
+func (h *heldFlags) add(flags *pflag.FlagSet) {
+	flags.Var(nonEmpty(&h.key), "key", "the key: a profile of the keyring, a key's name or an access key id")
+	h.from.add(flags)
+}
+
+// credential finds the credential that is meant.
+func (h heldFlags) credential(ctx context.Context, a *app) (credential.Credential, error) {
+	switch {
+	case h.from.file != "":
+		return h.from.readOf(a, h.key)
+	case h.from.profile != "":
+		return credential.Credential{}, fault.New(fault.Invalid, "--profile goes with --from").WithHint("a profile of the keyring is named by --key")
+	case h.key == "":
+		return credential.Credential{}, fault.New(fault.Invalid, "a credential is needed").
+			WithHint("name a key of the keyring with --key KEY, or pass a credential with --from FILE")
+	}
+	profiles, err := a.profiles()
+	if err != nil {
+		return credential.Credential{}, err
+	}
+	_, cred, err := profiles.Find(ctx, h.key)
+	if fault.Is(err, fault.NotFound) {
+		return cred, fault.From(err).WithHint("`keyctl credentials list` shows what is stored; a credential in a file is passed with --from FILE")
+	}
+	return cred, err
 }
 
 // read reads the credential.

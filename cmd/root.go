@@ -34,7 +34,7 @@ The first create makes a store for you; everything lives in one SQLite file, sea
 
 	for _, c := range []*cobra.Command{
 		newKeys(a), newRoll(a), newRolls(a), newDatasets(a), newPrimaryKeys(a), newOTP(a), newCredentials(a), newRun(a),
-		newVerify(a), newUsage(a),
+		newVerify(a), newEncrypt(a), newDecrypt(a), newUsage(a),
 	} {
 		c.GroupID = groupMain
 		root.AddCommand(c)

@@ -18,17 +18,11 @@ import (
 	"keyctl/internal/process"
 )
 
-// runOptions are the flags of run.
-type runOptions struct {
-	key  string
-	from fromFlags
-}
-
 // runForm is how run is written.
 const runForm = "write `keyctl run --key KEY -- COMMAND`: all that comes after -- is the command's own"
 
 func newRun(a *app) *cobra.Command {
-	var o runOptions
+	var held heldFlags
 	c := &cobra.Command{
 		Use:   "run --key KEY [--from FILE] -- COMMAND [ARG…]",
 		Short: "Run a command with a credential in its environment",
@@ -48,7 +42,7 @@ KEYCTL_MASTER_KEY, are not passed on. Other programs of yours can read the envir
 		Annotations:           onlyReads(), // the signals are the command's
 		Args:                  runArgs,
 		ValidArgsFunction:     files, // of the command, which is not keyctl's to complete
-		RunE:                  func(c *cobra.Command, args []string) error { return a.run(c.Context(), o, args) },
+		RunE:                  func(c *cobra.Command, args []string) error { return a.run(c.Context(), held, args) },
 	}
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		var missing *pflag.NotExistError
@@ -59,8 +53,7 @@ KEYCTL_MASTER_KEY, are not passed on. Other programs of yours can read the envir
 	})
 	f := c.Flags()
 	f.SortFlags = false
-	f.Var(nonEmpty(&o.key), "key", "the key: a profile of the keyring, a key's name or an access key id")
-	o.from.add(f)
+	held.add(f)
 	return c
 }
 
@@ -78,13 +71,13 @@ func runArgs(c *cobra.Command, given []string) error {
 	return nil
 }
 
-func (a *app) run(ctx context.Context, o runOptions, command []string) error {
+func (a *app) run(ctx context.Context, held heldFlags, command []string) error {
 	cfg, err := a.config()
 	if err != nil {
 		return err
 	}
-	if a.quiet || a.noHeaders || a.fields != "" || a.jq != "" || a.flags.Changed("output") && a.output != "json" {
-		return fault.New(fault.Invalid, "run prints nothing of its own: of the flags for output only -o json applies, to errors").WithHint(runForm)
+	if err := a.printsNothing("run"); err != nil {
+		return fault.From(err).WithHint(runForm)
 	}
 	// Before the keyring is asked: looking for it sets a variable where it was not set.
 	environment := cfg.ChildEnviron()
@@ -92,7 +85,7 @@ func (a *app) run(ctx context.Context, o runOptions, command []string) error {
 	if err != nil {
 		return programFault(command[0], err)
 	}
-	cred, err := o.credential(ctx, a)
+	cred, err := held.credential(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -105,26 +98,12 @@ func (a *app) run(ctx context.Context, o runOptions, command []string) error {
 	return programStatus(status)
 }
 
-// credential finds the credential that is meant.
-func (o runOptions) credential(ctx context.Context, a *app) (credential.Credential, error) {
-	switch {
-	case o.from.file != "":
-		return o.from.readOf(a, o.key)
-	case o.from.profile != "":
-		return credential.Credential{}, fault.New(fault.Invalid, "--profile goes with --from").WithHint("a profile of the keyring is named by --key")
-	case o.key == "":
-		return credential.Credential{}, fault.New(fault.Invalid, "run needs a credential").
-			WithHint("name a key of the keyring with --key KEY, or pass a credential with --from FILE")
+// printsNothing refuses the flags for output with a command that has no answer to print in a form.
+func (a *app) printsNothing(command string) error {
+	if a.quiet || a.noHeaders || a.fields != "" || a.jq != "" || a.flags.Changed("output") && a.output != "json" {
+		return fault.New(fault.Invalid, "%s prints nothing of its own: of the flags for output only -o json applies, to errors", command)
 	}
-	profiles, err := a.profiles()
-	if err != nil {
-		return credential.Credential{}, err
-	}
-	_, cred, err := profiles.Find(ctx, o.key)
-	if fault.Is(err, fault.NotFound) {
-		return cred, fault.From(err).WithHint("`keyctl credentials list` shows what is stored; a credential in a file is passed with --from FILE")
-	}
-	return cred, err
+	return nil
 }
 
 // withCredential puts a credential's variables in the place of those that were inherited. An inherited server stays where

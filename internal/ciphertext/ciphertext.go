@@ -52,7 +52,7 @@ func Parse(data []byte) (Ciphertext, error) {
 	case len(data) < header+tagSize:
 		return Ciphertext{}, errCut()
 	case len(data) > header+MaxPlain+tagSize:
-		return Ciphertext{}, errTooLong()
+		return Ciphertext{}, TooLong()
 	default:
 		c := Ciphertext{
 			Algorithm:        Algorithm(data[2]),
@@ -117,7 +117,7 @@ func seal(algorithm Algorithm, dataKey, encryptedDataKey, iv, plain []byte) ([]b
 		return nil, fault.New(fault.Invalid, "an encrypted data key cannot have %d bytes", n)
 	}
 	if len(plain) > MaxPlain {
-		return nil, errTooLong()
+		return nil, TooLong()
 	}
 	header := fixedSize + len(iv) + len(encryptedDataKey)
 	b := make([]byte, 0, header+len(plain)+tagSize)
@@ -127,7 +127,8 @@ func seal(algorithm Algorithm, dataKey, encryptedDataKey, iv, plain []byte) ([]b
 	return gcm.Seal(b, iv, plain, b), nil
 }
 
-func errTooLong() error {
+// TooLong is the error for data that is longer than can be sealed and opened in one shot.
+func TooLong() error {
 	return fault.New(fault.Invalid, "the data is longer than %d MiB", MaxPlain>>20).
 		WithHint("a client library encrypts and decrypts data of any length, piece by piece")
 }
