@@ -363,6 +363,7 @@ func (p *DataPlane) NoteRefusal(ctx context.Context, r *Refusals, from Origin, a
 	if errors.As(err, &refused) {
 		l := *p.local
 		l.caller, l.token, l.origin = Operator{ID: refused.key.ID, Name: refused.key.Name}, nil, from
+		l.env.OSUser = l.caller.Name // nobody of this machine asked
 		who = &l
 	}
 	return r.Note(ctx, who, from, action, err)

@@ -287,6 +287,29 @@ func TestR36_ReleasesAreAuditedFirst(t *testing.T) {
 	}
 }
 
+func TestRefusalsNameTheKey(t *testing.T) {
+	place := newPlace(t)
+	l := place.open(t)
+	p := keys.NewDataPlane(l)
+	d, key := newKey(t, l, "web-01")
+	_, err := p.NewDataKey(t.Context(), claimOf(d), 1)
+	if !fault.Is(err, fault.Forbidden) {
+		t.Fatalf("NewDataKey() without a dataset = %v, want forbidden", err)
+	}
+	if err := p.NoteRefusal(t.Context(), keys.NewRefusals(l), inside, "data-keys.encrypt", err); err != nil {
+		t.Fatal(err)
+	}
+	page, err := l.AuditRecords(t.Context(), keys.AuditFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := page.Items[len(page.Items)-1].Event
+	keystest.Diff(t, "the record", e, audit.Event{
+		At: e.At, Actor: audit.Actor{ID: key.KeyID, Name: "web-01"}, Action: "data-keys.encrypt", Outcome: audit.Refused,
+		Reason: "forbidden", Address: "10.1.2.3", RequestID: "req_test", Detail: map[string]string{},
+	})
+}
+
 // counting counts transactions.
 type counting struct {
 	keys.Store
