@@ -55,6 +55,7 @@ bench:
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioCreate$$' -benchtime 151x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatioBulk$$' -benchtime 2x -timeout 30m ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(Show|Issue)$$' -benchtime 21x ./internal/bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkRatio(DataPlane|Audited)$$' -benchtime 7x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkCreate$$' -benchtime 301x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkR50$$' -benchtime 5x ./internal/bench
 	@$(GO) test -run '^$$' -bench '^BenchmarkR3$$' -benchtime 20000x ./internal/bench

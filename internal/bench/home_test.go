@@ -19,10 +19,11 @@ import (
 
 // home is a user's home directory with a store and a master key where keyctl looks for them.
 type home struct {
-	dir   string
-	url   string      // of a store in PostgreSQL; empty: a file
-	local *keys.Local // open until closed
-	db    *store.DB
+	dir    string
+	url    string // of a store in PostgreSQL; empty: a file
+	master envelope.MasterKey
+	local  *keys.Local // open until closed
+	db     *store.DB
 }
 
 // store is the path of the store's file, or its URL.
@@ -48,11 +49,11 @@ func newHome(b *testing.B, n int) home { return newHomeOn(b, "", n) }
 // newHomeOn is newHome with the store in an empty PostgreSQL database.
 func newHomeOn(b *testing.B, url string, n int) home {
 	b.Helper()
-	h := home{dir: b.TempDir(), url: url}
 	master, err := envelope.DrawMasterKey(rand.Reader)
 	if err != nil {
 		b.Fatal(err)
 	}
+	h := home{dir: b.TempDir(), url: url, master: master}
 	keyFile := filepath.Join(h.dir, ".config", "keyctl", "master.key")
 	if err := os.MkdirAll(filepath.Dir(keyFile), 0o700); err != nil {
 		b.Fatal(err)
@@ -60,25 +61,38 @@ func newHomeOn(b *testing.B, url string, n int) home {
 	if err := os.WriteFile(keyFile, []byte(master.Text().Reveal()+"\n"), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	env := keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"}
-	create, open := store.Create, store.Open
+	create := store.Create
 	if url != "" {
-		create, open = store.CreatePostgres, store.OpenPostgres
+		create = store.CreatePostgres
 	}
 	err = create(b.Context(), h.store(), store.Options{}, func(ctx context.Context, db *store.DB) error {
-		return keys.Init(ctx, db, master, env)
+		return keys.Init(ctx, db, master, h.around())
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
+	h.open(b)
+	h.fill(b, n)
+	return h
+}
+
+// around is what is around the domain in a home.
+func (h home) around() keys.Env { return keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"} }
+
+// open opens the store.
+func (h *home) open(b *testing.B) {
+	b.Helper()
+	open := store.Open
+	if h.url != "" {
+		open = store.OpenPostgres
+	}
+	var err error
 	if h.db, err = open(b.Context(), h.store(), store.Options{}); err != nil {
 		b.Fatal(err)
 	}
-	if h.local, err = keys.Open(b.Context(), h.db, master, env); err != nil {
+	if h.local, err = keys.Open(b.Context(), h.db, h.master, h.around()); err != nil {
 		b.Fatal(err)
 	}
-	h.fill(b, n)
-	return h
 }
 
 // close leaves the store to the commands: as a single file, as the last of them does.

@@ -53,7 +53,16 @@ func (l *load) ask(client int, method, path string, body []byte) ([]byte, error)
 	}
 	request.WriteString("\r\n")
 	request.Write(body)
-	if _, err := l.conns[client].Write(request.Bytes()); err != nil {
+	answer, err := l.send(client, request.Bytes())
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return answer, err
+}
+
+// send sends a request as it stands and reads the answer.
+func (l *load) send(client int, request []byte) ([]byte, error) {
+	if _, err := l.conns[client].Write(request); err != nil {
 		return nil, err
 	}
 	response, err := http.ReadResponse(l.ins[client], nil)
@@ -62,8 +71,8 @@ func (l *load) ask(client int, method, path string, body []byte) ([]byte, error)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %s", method, path, response.Status, answer)
+	if err == nil && response.StatusCode/100 != 2 {
+		err = fmt.Errorf("%s: %s", response.Status, answer)
 	}
 	return answer, err
 }

@@ -1,7 +1,8 @@
 // Command serve is the bare program that `keyctl serve` is compared with: net/http handlers that run the same statements on
 // a store of the same form. It shows a key with one SELECT, and it creates and activates keys with the two transactions
 // that this takes: the same rows, and the same audit records and head with their MACs. It knows no tokens, no master key and no
-// rules; it seals nothing, checks nothing and writes no log.
+// rules; it seals nothing, checks nothing and writes no log. To applications it answers with what each route has to read, compute
+// and remember at least (dataplane.go).
 //
 // It prints where it listens, and serves until it is killed.
 //
@@ -71,6 +72,9 @@ func serve(store string) error {
 	http.HandleFunc("GET /v1/keys/{key}", answers(s.showKey))
 	http.HandleFunc("POST /v1/keys", answers(s.createKey))
 	http.HandleFunc("POST /v1/credentials/{id}/prove", answers(s.prove))
+	if err := s.serveDataPlane(readers); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // as the libraries have it
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// The statements of the data plane. Each reads in one go what its route has to know.
+const (
+	selectCredential = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
+		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
+		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id WHERE c.access_key_id = $1`
+	selectPass = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
+		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, d.name
+		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN key_datasets AS kd ON kd.key_id = k.id
+		JOIN datasets AS d ON d.id = kd.dataset_id WHERE c.access_key_id = $1`
+	selectRelease = `SELECT c.signing_key, k.ip_ranges, m.public_key, m.private_key_pem, d.id, v.sealed
+		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN credential_material AS m ON m.access_key_id = c.access_key_id
+		JOIN key_datasets AS kd ON kd.key_id = k.id JOIN datasets AS d ON d.id = kd.dataset_id
+		JOIN primary_key_versions AS v ON v.primary_key_id = d.primary_key_id WHERE c.access_key_id = $1 AND d.type = 'unstructured'`
+	selectDataKeys = `SELECT c.signing_key, k.ip_ranges, m.public_key, m.private_key_pem, d.id, dk.sealed
+		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN credential_material AS m ON m.access_key_id = c.access_key_id
+		JOIN key_datasets AS kd ON kd.key_id = k.id JOIN datasets AS d ON d.id = kd.dataset_id
+		JOIN data_keys AS dk ON dk.dataset_id = d.id WHERE c.access_key_id = $1 AND d.name = $2`
+)
+
+// plane answers what applications ask: the same statements, HMACs and RSA-OAEP that this takes, and no more.
+type plane struct {
+	*server
+	credential, pass, release, dataKeys *sql.Stmt
+	inserts                             chan insert
+	running                             atomic.Int64 // requests that will have an insert
+}
+
+// serveDataPlane adds the routes of applications.
+func (s *server) serveDataPlane(readers *sql.DB) error {
+	p := &plane{server: s, inserts: make(chan insert, 128)}
+	for query, into := range map[string]**sql.Stmt{
+		selectCredential: &p.credential, selectPass: &p.pass, selectRelease: &p.release, selectDataKeys: &p.dataKeys,
+	} {
+		var err error
+		if *into, err = readers.Prepare(query); err != nil {
+			return err
+		}
+	}
+	var last int64
+	if err := readers.QueryRow(`SELECT seq FROM audit_head`).Scan(&last); err != nil {
+		return err
+	}
+	go p.insertAll(last)
+	http.HandleFunc("GET /v1/forward-auth", p.forwardAuth)
+	http.HandleFunc("POST /v1/verify", answers(p.verify))
+	http.HandleFunc("POST /api/v0/encryption/key", answers(p.encryptionKey))
+	http.HandleFunc("GET /api/v0/fpe/def_keys", answers(p.defKeys))
+	return nil
+}
+
+// row is what is selected of a credential.
+type row struct {
+	keyID, name, ranges                                                              string
+	signingKey                                                                       []byte
+	proven, grace, ended, used, activated, expires, disabled, compromised, deletedAt *int64
+}
+
+func (r *row) columns(more ...any) []any {
+	return append([]any{&r.keyID, &r.proven, &r.grace, &r.ended, &r.signingKey, &r.used, &r.name, &r.ranges, &r.activated,
+		&r.expires, &r.disabled, &r.compromised, &r.deletedAt}, more...)
+}
+
+// let stands for the decision: a signing key that is sealed cannot be compared, so the comparison is made and passed over.
+func (r *row) let(mac []byte) bool {
+	_ = hmac.Equal(mac, r.signingKey[:min(len(mac), len(r.signingKey))])
+	return r.proven != nil && r.ended == nil && r.disabled == nil && r.deletedAt == nil
+}
+
+func (p *plane) forwardAuth(w http.ResponseWriter, r *http.Request) {
+	id, secret, _ := r.BasicAuth()
+	rows, err := p.pass.Query(id)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer rows.Close()
+	var c row
+	var datasets []string
+	for rows.Next() {
+		var dataset string
+		if err := rows.Scan(c.columns(&dataset)...); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		datasets = append(datasets, dataset)
+	}
+	if !c.let(p.mac([]byte(secret))) {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Keyctl-Key", c.name)
+	w.Header().Set("Keyctl-Access-Key-Id", id)
+	w.Header().Set("Keyctl-Datasets", strings.Join(datasets, ","))
+}
+
+type verdict struct {
+	Allowed     bool   `json:"allowed"`
+	Reason      string `json:"reason"`
+	Key         string `json:"key"`
+	AccessKeyID string `json:"access_key_id"`
+	Credential  string `json:"credential"`
+	Checked     bool   `json:"address_checked"`
+}
+
+func (p *plane) verify(r *http.Request) (verdict, error) {
+	var q struct {
+		AccessKeyID string `json:"access_key_id"`
+		SigningKey  string `json:"secret_signing_key"`
+		Address     string `json:"address"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		return verdict{}, err
+	}
+	var c row
+	if err := p.credential.QueryRow(q.AccessKeyID).Scan(c.columns()...); err != nil {
+		return verdict{}, err
+	}
+	return verdict{c.let(p.mac([]byte(q.SigningKey))), "ok", c.name, q.AccessKeyID, "current", true}, nil
+}
+
+// keysFor selects what a release takes, checks a signature, and wraps a data key for each row. As the signing key is sealed,
+// the signature's HMAC is computed and passed over.
+func (p *plane) keysFor(r *http.Request, statement *sql.Stmt, args ...any) (pem []byte, wrapped [][]byte, err error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	digest := sha512.Sum512(body)
+	rows, err := statement.Query(args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var signingKey, public, sealed []byte
+		var ranges, dataset string
+		if err := rows.Scan(&signingKey, &ranges, &public, &pem, &dataset, &sealed); err != nil {
+			return nil, nil, err
+		}
+		if len(wrapped) == 0 {
+			m := hmac.New(sha512.New, signingKey)
+			m.Write([]byte(r.Header.Get("Signature")))
+			m.Write(digest[:])
+			_ = hmac.Equal(m.Sum(nil), digest[:])
+		}
+		parsed, err := x509.ParsePKIXPublicKey(public)
+		key, ok := parsed.(*rsa.PublicKey)
+		if err != nil || !ok {
+			return nil, nil, errors.Join(err, errors.New("no RSA key"))
+		}
+		dataKey := make([]byte, 32)
+		_, _ = rand.Read(dataKey)
+		one, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, dataKey, nil) //nolint:gosec // as the libraries have it
+		if err != nil {
+			return nil, nil, err
+		}
+		wrapped = append(wrapped, one)
+	}
+	if len(wrapped) == 0 {
+		return nil, nil, errors.New("nothing to release")
+	}
+	return pem, wrapped, rows.Err()
+}
+
+type released struct {
+	PrivateKey  string `json:"encrypted_private_key"`
+	Session     string `json:"encryption_session"`
+	Fingerprint string `json:"key_fingerprint"`
+	Wrapped     []byte `json:"wrapped_data_key"`
+	Encrypted   []byte `json:"encrypted_data_key"`
+	MaxUses     int    `json:"max_uses"`
+}
+
+func (p *plane) encryptionKey(r *http.Request) (released, error) {
+	p.running.Add(1)
+	defer p.running.Add(-1)
+	id := signer(r)
+	pem, wrapped, err := p.keysFor(r, p.release, id)
+	if err != nil {
+		return released{}, err
+	}
+	i := insert{by: id, action: "data-keys.encrypt", done: make(chan error, 1)}
+	p.inserts <- i
+	return released{string(pem), rand.Text(), rand.Text(), wrapped[0], wrapped[0][:112], 1}, <-i.done
+}
+
+type definition struct {
+	PrivateKey string   `json:"encrypted_private_key"`
+	Current    int      `json:"current_key_number"`
+	Keys       [][]byte `json:"keys"`
+}
+
+func (p *plane) defKeys(r *http.Request) (map[string]definition, error) {
+	name := r.URL.Query().Get("ffs_name")
+	pem, wrapped, err := p.keysFor(r, p.dataKeys, signer(r), name)
+	return map[string]definition{name: {string(pem), len(wrapped) - 1, wrapped}}, err
+}
+
+// signer is the access key id in a Signature header, which begins with it.
+func signer(r *http.Request) string {
+	_, rest, _ := strings.Cut(r.Header.Get("Signature"), `keyId="`)
+	id, _, _ := strings.Cut(rest, `"`)
+	return id
+}
+
+// insert is a row of the audit log that a request waits for.
+type insert struct {
+	by, action string
+	done       chan error
+}
+
+// insertAll makes rows durable, as many in one transaction as requests are running and come within a millisecond (group commit).
+func (p *plane) insertAll(seq int64) {
+	for first := range p.inserts {
+		batch := []insert{first}
+		for timer := time.After(time.Millisecond); timer != nil && int64(len(batch)) < p.running.Load(); {
+			select {
+			case i := <-p.inserts:
+				batch = append(batch, i)
+			case <-timer:
+				timer = nil
+			}
+		}
+		err := p.insertBatch(seq, batch)
+		if err == nil {
+			seq += int64(len(batch))
+		}
+		for _, i := range batch {
+			i.done <- err
+		}
+	}
+}
+
+func (p *plane) insertBatch(seq int64, batch []insert) error {
+	tx, err := p.writers.BeginTx(context.Background(), nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for n, i := range batch {
+		body, err := json.Marshal(record{seq + int64(n) + 1, time.Now().UTC().Format(time.RFC3339Nano), i.by, i.action, "payments", "ok", "127.0.0.1",
+			rand.Text(), rand.Text()})
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(body)
+		if _, err := tx.Exec(`INSERT INTO audit_log (seq, body, mac) VALUES ($1, $2, $3)`, seq+int64(n)+1, body, sum[:]); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
