@@ -2,8 +2,9 @@ package keys
 
 import "time"
 
-// Admission is what decides whether a credential lets its holder in. Set are, of the credential: ids, generation, all times,
-// the ending, the sealed signing key, and from where it was used last; of the key: id, name, ranges and all times.
+// Admission is what decides whether a credential lets its holder in, and no more, for it is read at every request. Set are, of the
+// credential: ids, the times of its states, the ending, the sealed signing key, and when it was used last; of the key: id, name,
+// ranges and the times of its states.
 type Admission struct {
 	Credential Credential
 	Key        Key

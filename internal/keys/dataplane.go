@@ -71,11 +71,8 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 		if a, err = p.admit(tx, claim); err != nil {
 			return err
 		}
-		reached, err := tx.Reached(a.Key.ID)
-		pass = Pass{a.Key.ID, a.Key.Name, a.Credential.AccessKeyID, a.Credential.State(Instant(p.local.env.Now())), []string{}}
-		for _, r := range reached {
-			pass.Datasets = append(pass.Datasets, r.Name)
-		}
+		names, err := tx.ReachedNames(a.Key.ID)
+		pass = Pass{a.Key.ID, a.Key.Name, a.Credential.AccessKeyID, a.Credential.State(Instant(p.local.env.Now())), names}
 		if err == nil && dataset != "" && !slices.Contains(pass.Datasets, dataset) {
 			err = forbidden(a, "the key is not attached to the dataset")
 		}

@@ -77,7 +77,7 @@ func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, erro
 // called once, for an unknown id as well (R3). unauthenticated: for an unknown id, a failed proof, a deleted key, and a
 // credential that is over for good, from that moment on and not only once it was wiped.
 func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
-	a, err := l.admissionOrDecoy(tx, accessKeyID)
+	a, err := tx.Admission(accessKeyID, l.decoy)
 	if err != nil {
 		return a, err
 	}
@@ -88,25 +88,6 @@ func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret)
 	right := proves(credential.NewSecret(string(signing)))
 	if !right || a.Credential.AccessKeyID != accessKeyID || a.Credential.State(now) == CredentialGone || !a.Key.DeletedAt.IsZero() {
 		return a, fault.New(fault.Unauthenticated, "the credential is not valid")
-	}
-	return a, nil
-}
-
-// nobodysID is shaped like an access key id and was never drawn: 22 random digits are not all zero.
-const nobodysID = "KC0000000000000000000000"
-
-// admissionOrDecoy finds a credential that still has a secret, and otherwise the store's decoy. It asks for two ids, of
-// which one is there and one is not, whichever was asked about, so that both answers cost the same reads.
-func (l *Local) admissionOrDecoy(tx Tx, accessKeyID string) (Admission, error) {
-	a, err := tx.Admission(accessKeyID)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return a, err
-	}
-	if err != nil || len(a.Credential.SigningKey) == 0 {
-		return tx.Admission(l.decoy)
-	}
-	if _, err := tx.Admission(nobodysID); err != nil && !fault.Is(err, fault.NotFound) {
-		return a, err
 	}
 	return a, nil
 }

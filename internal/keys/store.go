@@ -81,13 +81,16 @@ type Tx interface {
 	Detach(datasetID, keyID string) (bool, error)
 
 	// Admission finds what decides about the holder of a credential, and nothing else: of the credential and its key only the
-	// fields that Admission names.
-	Admission(accessKeyID string) (Admission, error)
-	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name.
+	// fields that Admission names. For an id that is not there, and a credential that was wiped, it is the decoy's, and how
+	// long it takes does not tell (R3).
+	Admission(accessKeyID, decoy string) (Admission, error)
+	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name,
+	// and ReachedNames their names alone.
 	// A dataset that is not there and one the key is not attached to are not_found alike.
 	Reach(keyID, name string) (Reach, error)
 	ReachByID(keyID, datasetID string) (Reach, error)
 	Reached(keyID string) ([]Reach, error)
+	ReachedNames(keyID string) ([]string, error)
 	// Touch remembers a use of a credential and of its key, unless a later one is known.
 	Touch(accessKeyID string, at time.Time, from string) error
 

@@ -9,14 +9,23 @@ import (
 	"keyctl/internal/keys"
 )
 
-// Admission implements keys.Tx, with one read of two rows.
-func (t *tx) Admission(accessKeyID string) (keys.Admission, error) {
-	a, found, err := first(t, scanAdmission, `SELECT c.access_key_id, c.key_id, c.generation, c.created_at, c.pending_until, c.proven_at,
-			c.grace_until, c.ended_at, COALESCE(c.ended_as, ''), c.signing_key, c.last_used_at, c.last_used_from,
-			k.name, k.ip_ranges, k.created_at, k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, k.last_used_at
-		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id WHERE c.access_key_id = $1`, accessKeyID)
+// selectAdmission finds a credential that still has its secret, or else the decoy. Whichever it is, SQL meets one id that is not
+// there and two that are, and reads the same rows of them, so that the time tells nothing (R3): who is known waits for a look at an id
+// that was never drawn.
+const selectAdmission = `SELECT c.access_key_id, c.key_id, c.pending_until, c.proven_at, c.grace_until, c.ended_at,
+		COALESCE(c.ended_as, ''), c.signing_key, c.last_used_at,
+		k.name, k.ip_ranges, k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
+	FROM credentials AS c JOIN keys AS k ON k.id = c.key_id
+	WHERE c.access_key_id = COALESCE(
+		(SELECT access_key_id FROM credentials WHERE access_key_id = $1 AND signing_key IS NOT NULL
+			AND NOT EXISTS (SELECT 1 FROM credentials WHERE access_key_id = 'KC0000000000000000000000' AND signing_key IS NOT NULL)),
+		(SELECT access_key_id FROM credentials WHERE access_key_id = $2 AND signing_key IS NOT NULL))`
+
+// Admission implements keys.Tx.
+func (t *tx) Admission(accessKeyID, decoy string) (keys.Admission, error) {
+	a, found, err := first(t, scanAdmission, selectAdmission, accessKeyID, decoy)
 	if err == nil && !found {
-		err = noCredential(accessKeyID)
+		err = noCredential(decoy)
 	}
 	return a, err
 }
@@ -25,10 +34,10 @@ func scanAdmission(row scan) (keys.Admission, error) {
 	var a keys.Admission
 	var ranges string
 	c, k := &a.Credential, &a.Key
-	err := row(&c.AccessKeyID, &c.KeyID, &c.Generation, instant{&c.CreatedAt}, instant{&c.PendingUntil}, instant{&c.ProvenAt},
-		instant{&c.GraceUntil}, instant{&c.EndedAt}, &c.EndedAs, &c.SigningKey, instant{&c.LastUsedAt}, &c.LastUsedFrom,
-		&k.Name, &ranges, instant{&k.CreatedAt}, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt},
-		instant{&k.CompromisedAt}, instant{&k.DeletedAt}, instant{&k.LastUsedAt})
+	err := row(&c.AccessKeyID, &c.KeyID, instant{&c.PendingUntil}, instant{&c.ProvenAt}, instant{&c.GraceUntil}, instant{&c.EndedAt},
+		&c.EndedAs, &c.SigningKey, instant{&c.LastUsedAt},
+		&k.Name, &ranges, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt}, instant{&k.CompromisedAt},
+		instant{&k.DeletedAt})
 	if err == nil {
 		k.ID = c.KeyID
 		k.IPRanges, err = iprange.ParseText(ranges)
@@ -72,6 +81,13 @@ func (t *tx) reach(ref, query string, args ...any) (keys.Reach, error) {
 // Reached implements keys.Tx.
 func (t *tx) Reached(keyID string) ([]keys.Reach, error) {
 	return list(t, scanReach, selectReach+` ORDER BY datasets.name`, keyID)
+}
+
+// ReachedNames implements keys.Tx.
+func (t *tx) ReachedNames(keyID string) ([]string, error) {
+	return list(t, func(row scan) (name string, err error) { return name, row(&name) }, `SELECT datasets.name
+		FROM key_datasets JOIN datasets ON datasets.id = key_datasets.dataset_id
+		WHERE key_datasets.key_id = $1 AND datasets.deleted_at IS NULL ORDER BY datasets.name`, keyID)
 }
 
 // claim reads what number stored; NULL is no.

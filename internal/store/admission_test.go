@@ -38,11 +38,26 @@ func TestAdmission(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)
 		cred := putReached(t, s)
-		got := view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(cred.AccessKeyID) })
-		want := keys.Admission{Credential: cred, Key: testKey(1)}
-		want.Credential.Challenge, want.Credential.Fingerprint, want.Key.CreatedBy = nil, nil, ""
-		diff(t, "Admission()", got, want)
-		wantCode(t, s, "Admission() of nobody", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Admission("nobody"); return err })
+		decoy, wiped := testCredential(testKey(2).ID, 1), testCredential(testKey(2).ID, 2)
+		wiped.EndedAt, wiped.EndedAs = morning, keys.EndRetired
+		update(t, s, func(tx keys.Tx) error {
+			return firstError([]error{tx.PutCredential(decoy), tx.PutCredential(wiped), tx.WipeCredential(wiped.AccessKeyID)})
+		})
+		admission := func(id, decoy string) keys.Admission {
+			return view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(id, decoy) })
+		}
+		want := keys.Admission{Credential: keys.Credential{
+			AccessKeyID: cred.AccessKeyID, KeyID: cred.KeyID, PendingUntil: cred.PendingUntil, ProvenAt: cred.ProvenAt,
+			SigningKey: cred.SigningKey, LastUsedAt: cred.LastUsedAt,
+		}, Key: testKey(1)}
+		want.Key.Description, want.Key.Labels, want.Key.CreatedAt, want.Key.CreatedBy = "", nil, time.Time{}, ""
+		diff(t, "Admission()", admission(cred.AccessKeyID, decoy.AccessKeyID), want)
+		for _, id := range []string{"nobody", "", wiped.AccessKeyID, decoy.AccessKeyID} {
+			if got := admission(id, decoy.AccessKeyID); got.Credential.AccessKeyID != decoy.AccessKeyID || got.Key.ID != decoy.KeyID {
+				t.Errorf("Admission(%q) is that of %s, want the decoy's", id, got.Credential.AccessKeyID)
+			}
+		}
+		wantCode(t, s, "Admission() of nobody without a decoy", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Admission("nobody", "none"); return err })
 	})
 }
 
@@ -55,6 +70,7 @@ func TestReach(t *testing.T) {
 		second := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(2), Grant: keys.Grant{Decrypt: true}}, PrimaryKeyDisabled: true}
 		second.PrimaryKeyID = testPrimaryKey(2).ID
 		diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id) }), []keys.Reach{first, second})
+		diff(t, "ReachedNames()", view(t, s, func(tx keys.Tx) ([]string, error) { return tx.ReachedNames(id) }), []string{first.Name, second.Name})
 		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, second.Name) }), second)
 		diff(t, "ReachByID()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(id, first.ID) }), first)
 		for what, read := range map[string]func(tx keys.Tx) (keys.Reach, error){
@@ -99,9 +115,13 @@ func TestTouch(t *testing.T) {
 		for _, at := range []time.Time{later, morning.Add(time.Minute)} { // the second one is known to be older
 			update(t, s, func(tx keys.Tx) error { return tx.Touch(cred.AccessKeyID, at, "10.0.0."+at.Format("4")) })
 		}
-		got := view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(cred.AccessKeyID) })
-		if !got.Credential.LastUsedAt.Equal(later) || got.Credential.LastUsedFrom != "10.0.0.0" || !got.Key.LastUsedAt.Equal(later) {
-			t.Errorf("last used at %v from %s, the key at %v; want %v", got.Credential.LastUsedAt, got.Credential.LastUsedFrom, got.Key.LastUsedAt, later)
+		got := view(t, s, func(tx keys.Tx) (keys.Credential, error) { return tx.Credential(cred.AccessKeyID) })
+		if !got.LastUsedAt.Equal(later) || got.LastUsedFrom != "10.0.0.0" {
+			t.Errorf("last used at %v from %s, want %v", got.LastUsedAt, got.LastUsedFrom, later)
+		}
+		key := view(t, s, func(tx keys.Tx) (keys.KeyRecord, error) { return tx.Key(cred.KeyID) })
+		if !key.LastUsedAt.Equal(later) {
+			t.Errorf("the key was last used at %v, want %v", key.LastUsedAt, later)
 		}
 		wantCode(t, s, "Touch() of nobody", fault.NotFound, func(tx keys.Tx) error { return tx.Touch("nobody", later, "") })
 	})
