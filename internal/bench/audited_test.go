@@ -44,8 +44,10 @@ func (h home) serveInProcess(b *testing.B, remembers bool) (address string, stor
 	plane := keys.NewDataPlane(local)
 	s, err := serving.New(serving.Options{
 		Listen: "127.0.0.1:0", Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: time.Now, Rand: crand.Reader,
-		Ready:  func(context.Context) error { return nil },
-		Refuse: func(w http.ResponseWriter, status int, err error, _ string) { http.Error(w, err.Error(), status) },
+		Ready: func(context.Context) error { return nil },
+		Refuse: func(w http.ResponseWriter, _ *http.Request, status int, err error) {
+			http.Error(w, err.Error(), status)
+		},
 		Handler: dataplane.New(dataplane.Options{
 			Plane: plane, Failures: access.NewFailures(), Annotate: serving.Annotate, Now: time.Now, Skew: signature.Skew,
 			Origin: func(ctx context.Context) keys.Origin {
