@@ -18,6 +18,8 @@ const maxFormatFile = 64 << 10
 func (a *app) datasetFormat(o datasetOptions) (*structured.Format, error) {
 	var spec structured.Spec
 	switch {
+	case o.preset != "" && o.file != "":
+		return nil, fault.New(fault.Invalid, "a format is either a preset or described in a file").WithHint("leave out --preset or --file")
 	case o.preset != "":
 		preset, err := structured.PresetNamed(o.preset)
 		if err != nil {

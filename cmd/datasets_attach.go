@@ -3,6 +3,7 @@ package cmd
 import (
 	"github.com/spf13/cobra"
 
+	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 )
 
@@ -21,6 +22,9 @@ limit holds as far as the client library keeps it.`,
 		Args:              args("DATASET", "KEY…"),
 		ValidArgsFunction: a.completesMany(datasetNames, attachable),
 		RunE: func(c *cobra.Command, args []string) error {
+			if encryptOnly && decryptOnly {
+				return fault.New(fault.Invalid, "--encrypt-only and --decrypt-only leave nothing").WithHint("leave both out for both; `keyctl datasets detach` takes both away")
+			}
 			return showOne(a, c.Context(), datasetShape, func(service keys.Service) (keys.DatasetView, error) {
 				return service.AttachKeys(c.Context(), args[0], args[1:], keys.Grant{Encrypt: !decryptOnly, Decrypt: !encryptOnly})
 			})
@@ -28,6 +32,5 @@ limit holds as far as the client library keeps it.`,
 	}
 	c.Flags().BoolVar(&encryptOnly, "encrypt-only", false, "they may encrypt, and not decrypt")
 	c.Flags().BoolVar(&decryptOnly, "decrypt-only", false, "they may decrypt, and not encrypt")
-	c.MarkFlagsMutuallyExclusive("encrypt-only", "decrypt-only")
 	return c
 }

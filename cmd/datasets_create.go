@@ -46,7 +46,6 @@ If the credential cannot be delivered nothing was created, and the command can s
 	f.Var(nonEmpty(&o.kind), "type", "unstructured (default): files and blobs; structured: fields")
 	f.Var(nonEmpty(&o.preset), "preset", "how the fields of a structured dataset look: "+presetNames())
 	f.VarP(nonEmpty(&o.file), "file", "f", "describe it in this YAML file, - for standard input")
-	c.MarkFlagsMutuallyExclusive("preset", "file")
 	f.Var(nonEmpty(&o.algorithm), "algorithm", "of an unstructured one: AES-256-GCM (default) or AES-128-GCM")
 	f.Var(nonEmpty(&o.primaryKey), "primary-key", "share this existing Primary Key instead of making one")
 	f.BoolVar(&o.noKey, "no-key", false, "make no first key")
