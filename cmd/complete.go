@@ -313,7 +313,7 @@ func (a *app) flagValues() map[string]cobra.CompletionFunc {
 		"sort":   words("name", "created", "expires", "last-used", "-name", "-created", "-expires", "-last-used"),
 		"expire": words(graces()...), "expires": words("30d", "90d", "365d", "never"),
 		"format": words(append(credential.Formats(), formatGitHub)...), "outcome": words(audit.OK, audit.NoOp, audit.Refused),
-		"type": words(keys.Unstructured), "algorithm": words(keys.AES256GCM, keys.AES128GCM),
+		"type": words(keys.Unstructured, keys.Structured), "preset": presetWords, "algorithm": words(keys.AES256GCM, keys.AES128GCM),
 
 		"ca-file": files, "tls-cert": files, "tls-key": files, "forwarded-header": words(iprange.XForwardedFor, iprange.Forwarded),
 		"out": files, "from": files, "file": files, "otp-file": files, "recovery-code-file": files, "audit-export": files,
@@ -332,6 +332,11 @@ func words[W ~string](set ...W) cobra.CompletionFunc {
 		}
 		return candidates, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	}
+}
+
+// presetWords offers the presets of structured datasets.
+func presetWords(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return words(strings.Split(presetNames(), ", ")...)(c, args, typed)
 }
 
 // places offers the beginnings of a value such as sqlite:PATH. The rest is for the shell, as far as it can: most complete

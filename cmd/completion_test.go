@@ -125,7 +125,7 @@ func TestCompletionOffers(t *testing.T) {
 		{"keys list --label ", "", none},
 		{"roll web-01 --expire ", "now 1h 24h 7d 30d", fixed},
 		{"keys create x --format ", "text env dotenv json ini k8s github", fixed},
-		{"datasets create x --type ", "unstructured", fixed},
+		{"datasets create x --type ", "unstructured structured", fixed}, {"datasets create x --preset cr", "credit-card", fixed},
 		{"datasets create x --algorithm ", "AES-256-GCM AES-128-GCM", fixed},
 		{"audit list --outcome ", "ok noop refused", fixed},
 		{"audit list --actor ", "", none},
@@ -222,7 +222,7 @@ func (w *world) addKeys(name string, n int) {
 
 // freeTexts are the flags for whose values nothing can be offered: names that are new, times, patterns, secrets.
 var freeTexts = []string{
-	"action", "actor", "add-ip", "cursor", "description", "expires-within", "head", "ip", "jq", "json", "label", "limit", "listen", "name",
+	"action", "actor", "add-ip", "clock-skew", "cursor", "description", "expires-within", "head", "ip", "jq", "json", "label", "limit", "listen", "name",
 	"older-than", "otp", "otp-command", "profile", "remove-ip", "rename", "server", "since", "timeout", "trusted-proxies", "until", "unused-for", "version",
 }
 

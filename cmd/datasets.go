@@ -2,11 +2,14 @@ package cmd
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"keyctl/internal/keys"
+	"keyctl/internal/structured"
 	"keyctl/internal/term"
 )
 
@@ -25,6 +28,31 @@ func datasetDataKey(_ *printer, d keys.DatasetView) term.Cell {
 		return text("one for each encryption")
 	}
 	return text(fmt.Sprintf("number %d; %d more can follow", *d.CurrentKeyNumber, *d.RotationsLeft))
+}
+
+// datasetFields tells how the fields of a structured dataset look.
+func datasetFields(_ *printer, d keys.DatasetView) term.Cell {
+	f := d.Format
+	if f == nil {
+		return text("")
+	}
+	length := fmt.Sprintf("%d to %d", f.MinInputLength, f.MaxInputLength)
+	if f.MinInputLength == f.MaxInputLength {
+		length = strconv.Itoa(f.MinInputLength)
+	}
+	words := fmt.Sprintf("%s, %s characters out of %d, encrypted into %d", f.DataType, length,
+		utf8.RuneCountInString(f.InputCharacterSet), utf8.RuneCountInString(f.OutputCharacterSet))
+	for _, rule := range f.PassthroughRules {
+		switch rule.Type {
+		case structured.KeepCharacters:
+			words += fmt.Sprintf("; keeps %q", rule.Characters)
+		case structured.KeepPrefix:
+			words += fmt.Sprintf("; keeps the first %d", rule.Length)
+		case structured.KeepSuffix:
+			words += fmt.Sprintf("; keeps the last %d", rule.Length)
+		}
+	}
+	return text(words)
 }
 
 // datasetShape says how datasets are shown.
@@ -47,6 +75,7 @@ var datasetShape = shape[keys.DatasetView]{
 		{"algorithm", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.Algorithm) }},
 		{"Primary Key", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(d.PrimaryKey) }},
 		{"keys", false, func(_ *printer, d keys.DatasetView) term.Cell { return text(strings.Join(d.Keys, ", ")) }},
+		{"fields", false, datasetFields},
 		{"data key", false, datasetDataKey},
 		{"created", false, func(p *printer, d keys.DatasetView) term.Cell {
 			return text(p.time(&d.CreatedAt) + " by " + d.CreatedBy)

@@ -61,7 +61,8 @@ created and cannot be changed: data is encrypted in it.
 keyctl datasets create NAME --preset PRESET takes one of these:
 
 ` + presetList() + `
-keyctl datasets create NAME -f FILE takes any other, described in YAML. Fields that are left out take their usual value:
+keyctl datasets create NAME -f FILE takes any other, described in YAML. Formatted strings need both character sets; whatever else is
+left out takes its usual value:
 
   data_type: formatted_string        # or generic_string, token, integer, date, datetime
   input_character_set: "0123456789"
