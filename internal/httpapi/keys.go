@@ -518,7 +518,7 @@ var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, read
 		}
 		verdict, err := s.Verify(ctx, question)
 		return verdictBody{verdict, verdict.PrivateKeyPEM}, err
-	})
+	}).plainly()
 
 // Verify implements keys.Service.
 func (c *Client) Verify(ctx context.Context, question keys.Question) (keys.Verdict, error) {

@@ -49,15 +49,17 @@ type ServerOptions struct {
 // Server offers a Service at /v1, its description at /openapi.json and a page about it at /docs. It is an http.Handler.
 type Server struct {
 	ServerOptions
-	mux *http.ServeMux
-	api huma.API
+	mux   *http.ServeMux
+	api   huma.API
+	plain huma.API // describes the operations that the router does not serve, and serves nothing
 }
 
 // NewServer makes a Server of the whole table.
 func NewServer(options ServerOptions) *Server {
 	useOwnErrors()
 	s := &Server{ServerOptions: options, mux: http.NewServeMux()}
-	s.api = humago.New(s.mux, s.config())
+	config := s.config()
+	s.api, s.plain = humago.New(s.mux, config), humago.New(http.NewServeMux(), config)
 	for _, op := range table {
 		op.register(s)
 	}
@@ -101,17 +103,20 @@ func (s *Server) config() huma.Config {
 			},
 		},
 		Formats: map[string]huma.Format{jsonType: {
-			Marshal: func(w io.Writer, v any) error {
-				encoder := json.NewEncoder(w)
-				encoder.SetEscapeHTML(false)
-				return encoder.Encode(v)
-			},
+			Marshal:   marshal,
 			Unmarshal: unmarshal,
 		}},
 		DefaultFormat: jsonType,
 	}
 	c.RejectUnknownQueryParameters = true
 	return c
+}
+
+// marshal writes an answer.
+func marshal(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }
 
 // Description is the OpenAPI 3.1 document of the API.
@@ -172,38 +177,42 @@ func guestOf(ctx context.Context) guest {
 	return g
 }
 
-// admits stands before every operation: it authenticates, then authorises, and only then lets the body be read.
+// admits has admit stand before an operation of the router.
 func (s *Server) admits(op route, hasBody bool) func(huma.Context, func(huma.Context)) {
 	return func(c huma.Context, next func(huma.Context)) {
-		from := s.Origin(c.Context())
-		refuse := func(who keys.Service, err error) {
-			_, w := humago.Unwrap(c)
-			s.failed(c.Context(), guest{who, from}, op.id, err).Write(w)
+		r, w := humago.Unwrap(c)
+		if g, ok := s.admit(w, r, op, hasBody); ok {
+			next(huma.WithValue(c, guestKey{}, g))
 		}
-		admitted, err := s.Door.Admit(c.Context(), bearer(c.Header("Authorization")), from)
-		if err != nil {
-			refuse(nil, err)
-			return
-		}
-		service := admitted.Service
-		s.Annotate(c.Context(), slog.String("operator", admitted.Operator), slog.String("token", admitted.Token))
-		if !admitted.Role.May(op.permission) {
-			refuse(service, fault.New(fault.Forbidden, "the role %q has not the permission %q", string(admitted.Role), string(op.permission)))
-			return
-		}
-		r, _ := humago.Unwrap(c)
-		switch kind := c.Header("Content-Type"); {
-		case hasBody && kind != jsonType:
-			_, w := humago.Unwrap(c)
-			s.failed(c.Context(), guest{service, from}, op.id, unsuitable(http.StatusUnsupportedMediaType, "")).
-				WithStatus(http.StatusUnsupportedMediaType).Write(w)
-			return
-		case !hasBody && r.ContentLength != 0:
-			refuse(service, unsuitable(http.StatusBadRequest, "this route takes no body"))
-			return
-		}
-		next(huma.WithValue(c, guestKey{}, guest{service, from}))
 	}
+}
+
+// admit stands before every operation: it authenticates, then authorises, and only then lets the body be read. Who is not let in
+// is answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, op route, hasBody bool) (g guest, ok bool) {
+	ctx := r.Context()
+	g.from = s.Origin(ctx)
+	admitted, err := s.Door.Admit(ctx, bearer(r.Header.Get("Authorization")), g.from)
+	if err != nil {
+		s.failed(ctx, g, op.id, err).Write(w)
+		return g, false
+	}
+	g.service = admitted.Service
+	s.Annotate(ctx, slog.String("operator", admitted.Operator), slog.String("token", admitted.Token))
+	switch kind := r.Header.Get("Content-Type"); {
+	case !admitted.Role.May(op.permission):
+		err = fault.New(fault.Forbidden, "the role %q has not the permission %q", string(admitted.Role), string(op.permission))
+	case hasBody && kind != jsonType:
+		s.failed(ctx, g, op.id, unsuitable(http.StatusUnsupportedMediaType, "")).WithStatus(http.StatusUnsupportedMediaType).Write(w)
+		return g, false
+	case !hasBody && r.ContentLength != 0:
+		err = unsuitable(http.StatusBadRequest, "this route takes no body")
+	}
+	if err != nil {
+		s.failed(ctx, g, op.id, err).Write(w)
+		return g, false
+	}
+	return g, true
 }
 
 // bearer takes the token out of an Authorization header (RFC 6750 section 2.1); anything else is no token.
