@@ -520,6 +520,44 @@ var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, read
 		return verdictBody{verdict, verdict.PrivateKeyPEM}, err
 	}).plainly()
 
+type verifyManyInput struct {
+	Body struct {
+		Questions []questionBody `json:"questions" minItems:"1" maxItems:"100" doc:"as for /v1/verify"`
+	}
+}
+
+// verdictsBody has the answers in the order of the questions.
+type verdictsBody struct {
+	Verdicts []verdictBody `json:"verdicts"`
+}
+
+var verifyMany = define("verify.many", http.MethodPost, "/v1/verify/many", access.Verify, reads,
+	"Tell of up to 100 keys or credentials whether each would be let in",
+	func(ctx context.Context, s keys.Service, in *verifyManyInput) (verdictsBody, error) {
+		out := verdictsBody{Verdicts: make([]verdictBody, len(in.Body.Questions))}
+		for i, b := range in.Body.Questions {
+			question, err := b.question()
+			if err != nil {
+				return out, ofQuestion(i, err)
+			}
+			verdict, err := s.Verify(ctx, question)
+			if err != nil {
+				return out, ofQuestion(i, err)
+			}
+			out.Verdicts[i] = verdictBody{verdict, verdict.PrivateKeyPEM}
+		}
+		return out, nil
+	}).plainly()
+
+// ofQuestion tells which of many questions could not be answered.
+func ofQuestion(i int, err error) error {
+	f := fault.From(err)
+	if f == nil {
+		return err
+	}
+	return fault.New(f.Code, "question %d: %s", i+1, f.Message).WithHint("%s", f.Hint).WithCause(err)
+}
+
 // Verify implements keys.Service.
 func (c *Client) Verify(ctx context.Context, question keys.Question) (keys.Verdict, error) {
 	out, err := verify.on(ctx, c, verifyInput{questionToWire(question)})

@@ -39,7 +39,7 @@ var permitted = map[string]string{
 	"credentials.pending": "oac", "credentials.prove": "oac", "credentials.withdraw": "oac",
 	"keys.edit": "oa", "keys.check-edit": "oa", "keys.enable": "oa", "keys.disable": "oac", "keys.delete": "oa",
 	"keys.check-roll": "oa", "keys.roll": "oa", "rolls.extend": "oa", "rolls.finish": "oa", "rolls.cancel": "oa",
-	"verify": "oav",
+	"verify": "oav", "verify.many": "oav",
 
 	"datasets.list": "oau", "datasets.show": "oau",
 	"datasets.create": "oa", "datasets.edit": "oa", "datasets.delete": "oa", "datasets.attach": "oa", "datasets.detach": "oa",
@@ -475,6 +475,12 @@ func otherSituations(m *template) map[string][]situation {
 			{name: "a deleted credential", body: with("access_key_id", m.keys["ann"]["deleted"].Pending.AccessKeyID,
 				"secret_signing_key", m.keys["ann"]["deleted"].SigningKey.Reveal()), want: "unknown"},
 			{name: "no credential", body: with("access_key_id", absentCredential, "secret_signing_key", m.keys["ann"]["active"].SigningKey.Reveal()), want: "unknown"},
+		},
+
+		"verify.many": {
+			{name: "two", body: with("questions", []object{{"key": "ann-active"}, {"key": "robot-active"}}), want: "ok"},
+			{name: "none", body: with("questions", []object{}), want: "invalid"},
+			{name: "one of no key", body: with("questions", []object{{"key": "ann-active"}, {"key": "nothing"}}), want: "not_found"},
 		},
 
 		"datasets.list": {{want: "ok"}},

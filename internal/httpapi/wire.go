@@ -2,9 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha512"
 	"encoding/json"
+	"net/http"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +18,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/signature"
 	"keyctl/internal/structured"
 )
 
@@ -318,12 +323,44 @@ type datasetMade struct {
 
 // questionBody asks whether somebody would be let in.
 type questionBody struct {
-	Key         string `json:"key,omitempty" doc:"a key; or a credential by the next two"`
-	AccessKeyID string `json:"access_key_id,omitempty"`
-	SigningKey  string `json:"secret_signing_key,omitempty"`
-	Address     string `json:"address,omitempty"`
-	Dataset     string `json:"dataset,omitempty"`
-	PrivateKey  bool   `json:"private_key,omitempty" doc:"answer the encrypted private key of a proven credential, too"`
+	Key         string      `json:"key,omitempty" doc:"a key; or a credential by the next two"`
+	AccessKeyID string      `json:"access_key_id,omitempty"`
+	SigningKey  string      `json:"secret_signing_key,omitempty"`
+	Request     *signedBody `json:"request,omitempty" doc:"or a request that was signed as client libraries sign, in the place of the last two"`
+	Address     string      `json:"address,omitempty"`
+	Dataset     string      `json:"dataset,omitempty"`
+	PrivateKey  bool        `json:"private_key,omitempty" doc:"answer the encrypted private key of a proven credential, too"`
+}
+
+// signedBody is a request that a gateway received.
+type signedBody struct {
+	Method        string            `json:"method" doc:"as it was sent, such as POST"`
+	Target        string            `json:"target" doc:"path and query, byte for byte"`
+	Host          string            `json:"host"`
+	Headers       map[string]string `json:"headers" doc:"the headers that were signed, and Signature and Digest"`
+	ContentLength int64             `json:"content_length,omitempty"`
+	BodySHA512    []byte            `json:"body_sha512" doc:"of the body as it was received: 64 bytes"`
+}
+
+// maxSignedHeaders is how many headers a gateway hands over at most: the libraries sign seven.
+const maxSignedHeaders = 32
+
+func (b signedBody) signed() (*keys.SignedRequest, error) {
+	if len(b.BodySHA512) != sha512.Size || len(b.Headers) > maxSignedHeaders {
+		return nil, fault.New(fault.Invalid, "the request has a SHA-512 of its body, of %d bytes, and at most %d headers", sha512.Size, maxSignedHeaders)
+	}
+	r := &http.Request{Method: b.Method, RequestURI: b.Target, Host: b.Host, Header: http.Header{}, ContentLength: b.ContentLength}
+	for name, value := range b.Headers {
+		r.Header.Add(name, value)
+	}
+	if b.ContentLength > 0 { // what a server takes out of the headers it received
+		r.Header.Set("Content-Length", strconv.FormatInt(b.ContentLength, 10))
+	}
+	parsed, err := signature.Parse(r)
+	if fault.Is(err, fault.Unauthenticated) { // no signature at all: nobody's
+		parsed, err = signature.Request{}, nil
+	}
+	return &keys.SignedRequest{Request: parsed, Body: [sha512.Size]byte(b.BodySHA512)}, err
 }
 
 func questionToWire(q keys.Question) questionBody {
@@ -336,6 +373,16 @@ func questionToWire(q keys.Question) questionBody {
 
 func (b questionBody) question() (keys.Question, error) {
 	q := keys.Question{Key: b.Key, AccessKeyID: b.AccessKeyID, SigningKey: credential.NewSecret(b.SigningKey), Dataset: b.Dataset, PrivateKey: b.PrivateKey}
+	if b.Request != nil {
+		if b.Key != "" || b.AccessKeyID != "" || b.SigningKey != "" {
+			return q, fault.New(fault.Invalid, "a signed request names its credential itself").WithHint("leave out key, access_key_id and secret_signing_key")
+		}
+		signed, err := b.Request.signed()
+		if err != nil {
+			return q, err
+		}
+		q.AccessKeyID, q.Signed = cmp.Or(signed.KeyID, unsigned), signed
+	}
 	if b.Address == "" {
 		return q, nil
 	}
@@ -346,6 +393,9 @@ func (b questionBody) question() (keys.Question, error) {
 	q.Address = address
 	return q, err
 }
+
+// unsigned is asked about where a request is not signed: nobody's credential.
+const unsigned = "KC0000000000000000000000"
 
 // verdictBody is the answer to it.
 type verdictBody struct {

@@ -8,12 +8,14 @@ package keys
 
 import (
 	"context"
+	"crypto/sha512"
 	"net/netip"
 	"time"
 
 	"keyctl/internal/audit"
 	"keyctl/internal/credential"
 	"keyctl/internal/iprange"
+	"keyctl/internal/signature"
 	"keyctl/internal/structured"
 )
 
@@ -259,9 +261,16 @@ type Question struct {
 	Key         string
 	AccessKeyID string
 	SigningKey  credential.Secret
+	Signed      *SignedRequest // in the place of SigningKey: the holder has signed this
 	Address     netip.Addr
 	Dataset     string
 	PrivateKey  bool // answer the encrypted private key of a credential that is proven, too
+}
+
+// SignedRequest is a request that somebody received and that is to prove the credential it names, with the SHA-512 of its body.
+type SignedRequest struct {
+	signature.Request
+	Body [sha512.Size]byte
 }
 
 // Reason says why a verdict is as it is.

@@ -9,6 +9,7 @@ import (
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
+	"keyctl/internal/signature"
 )
 
 // Verify implements Service.
@@ -52,7 +53,13 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 // same work (R3).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
-	a, err := l.proven(tx, q.AccessKeyID, q.SigningKey.Equal, now)
+	proves := q.SigningKey.Equal
+	if signed := q.Signed; signed != nil {
+		proves = func(signingKey credential.Secret) bool {
+			return signed.Check(signingKey, signed.Body, now, signature.Skew) == nil
+		}
+	}
+	a, err := l.proven(tx, q.AccessKeyID, proves, now)
 	if fault.Is(err, fault.Unauthenticated) {
 		return unknown, nil
 	}
