@@ -85,6 +85,7 @@ func TestCompletionOffers(t *testing.T) {
 		{"roll w", "web-01", none},
 		{"keys roll w", "web-01", none},
 		{"verify w", "web-01 web-02", none},
+		{"usage --key w", "web-01 web-02", none}, {"usage --dataset pay", "payments", none}, {"encrypt ", "", files}, {"decrypt --out ", "", files},
 		{"rolls show ", "db-01", none},
 		{"rolls extend ", "db-01", none},
 		{"rolls finish ", "db-01", none},

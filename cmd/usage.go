@@ -41,6 +41,7 @@ proportion to the longest. JSON and CSV have the counts of each action, library,
 	f.Var(nonEmpty(&o.key), "key", "only of this key, day by day")
 	f.Var(nonEmpty(&o.dataset), "dataset", "only in this dataset")
 	f.Var(nonEmpty(&o.since), "since", "only on the day of this time and later: a date, or 30d for the last 30 days")
+	_ = c.RegisterFlagCompletionFunc("key", a.completesFlag("key", keyNames(keys.KeyFilter{}))) // of others it is a profile
 	return c
 }
 
