@@ -30,12 +30,13 @@ var sweep = []string{
 	"primary-keys list", "primary-keys show payments", "otp", "otp status", "audit", "audit list", "audit head", "audit verify",
 	"audit export", "doctor", "verify web-01", "verify --from web-01.env", "run --from web-01.env -- true", "credentials",
 	"credentials list", "credentials show web-01", "credentials check web-01", "run --key web-01 -- true",
+	"encrypt --from payments.env data --out FORMAT.enc", "decrypt --from payments.env json.enc", "usage", "usage --key payments",
 	"credentials remove web-01 --yes", "version", "completion bash", "help secrets", "init",
-	"exit-codes", "environment", "formatting", "secrets", "keys activate --from web-01.env", "keys activate --from old.env",
+	"dataset-formats", "exit-codes", "environment", "formatting", "secrets", "keys activate --from web-01.env", "keys activate --from old.env",
 	"keys create web-02 --if-not-exists", "keys edit web-01 --label seen=yes", "keys disable web-02 --yes", "keys enable web-02",
 	"roll web-01 --expire 1h --otp CODE --finish-previous", "keys roll web-01 --expire 1h --otp CODE --finish-previous",
 	"rolls extend web-01 --expire 30m", "rolls cancel web-01 --otp CODE", "rolls finish web-01 --yes",
-	"datasets create archive", "datasets edit payments --description seen", "datasets attach payments web-02", "datasets detach payments web-02 --yes",
+	"datasets create archive", "datasets create ssn --preset ssn", "datasets rotate ssn", "datasets edit payments --description seen", "datasets attach payments web-02", "datasets detach payments web-02 --yes",
 	"primary-keys create shared", "primary-keys rotate payments", "primary-keys disable payments --otp CODE --yes", "primary-keys enable payments", "otp confirm --otp CODE",
 	"otp recovery-codes --otp CODE", "otp reset --otp CODE", "otp reset --yes", "otp enroll", "backup backup.FORMAT", "restore backup.table --yes",
 	"rolls", "datasets", "primary-keys", "keys delete web-02 --yes", "datasets delete archive --yes --detach", "",
@@ -79,6 +80,7 @@ func TestR1_SecretsAreShownOnce(t *testing.T) {
 		w.keyring()
 		w.remember("web-01", "web-01.env")
 	}
+	w.write("data", "what is encrypted")
 	swept := map[string]bool{}
 	for _, line := range sweep {
 		worked := false
