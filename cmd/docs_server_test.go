@@ -58,16 +58,17 @@ func (r *reader) tick(by time.Duration) {
 	}
 }
 
-// The names of the server and of its database in the pages, which are this machine's for the test.
+// The names of the server, of a service beside it and of its database in the pages, which are this machine's for the test.
 const (
 	host     = "keys.example.com"
+	service  = "api.example.com"
 	database = "db.example.com:5432"
 )
 
 // The places of a page that are others here. Folders of the system are in the reader's home, and nothing listens beyond this
 // machine.
 var (
-	siteURL      = regexp.MustCompile(`https://` + regexp.QuoteMeta(host) + `(:\d+)?`)
+	siteURL      = regexp.MustCompile(`https://(` + regexp.QuoteMeta(host) + `|` + regexp.QuoteMeta(service) + `)(:\d+)?`)
 	pagePort     = regexp.MustCompile(`\b(443|8420|8421)\b`)
 	annsName     = regexp.MustCompile(`\bann\b`)
 	databaseHost = regexp.MustCompile(`\bdb[12]?\.example\.com(:5432)?`)
@@ -83,7 +84,7 @@ func (r *reader) here(text string) string {
 		}
 		return url
 	})
-	text = strings.ReplaceAll(text, host, "localhost")
+	text = strings.NewReplacer(host, "localhost", service, "localhost").Replace(text)
 	text = databaseHost.ReplaceAllString(text, "localhost:"+r.ports["5432"])
 	text = pagePort.ReplaceAllStringFunc(text, func(port string) string { return r.ports[port] })
 	text = everyAddress.ReplaceAllString(text, "${1}127.0.0.1:${2}")
