@@ -18,7 +18,11 @@ func (l *Local) Whoami(ctx context.Context) (Identity, error) {
 		return id, nil
 	}
 	err := l.view(ctx, func(tx Tx, now time.Time) error {
-		token, err := viewToken(tx, *l.token, l.caller, now)
+		whole, err := tx.Token(l.token.ID)
+		if err != nil {
+			return err
+		}
+		token, err := viewToken(tx, whole, l.caller, now)
 		id.Token = &token
 		return err
 	})

@@ -246,6 +246,7 @@ func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin)
 	err = l.store.View(ctx, func(tx Tx) error {
 		now = Instant(l.env.Now())
 		var operator Operator
+		tx.StandsAlone()
 		known, operator, err = tx.Bearer(id)
 		found := err == nil
 		if err != nil && !fault.Is(err, fault.NotFound) {

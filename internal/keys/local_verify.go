@@ -53,6 +53,9 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 // same work (R3).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
+	if q.Dataset == "" && !q.PrivateKey {
+		tx.StandsAlone()
+	}
 	proves := q.SigningKey.Equal
 	if signed := q.Signed; signed != nil {
 		proves = func(signingKey credential.Secret) bool {

@@ -84,6 +84,9 @@ type Tx interface {
 	// fields that Admission names. For an id that is not there, and a credential that was wiped, it is the decoy's, and how
 	// long it takes does not tell (R3).
 	Admission(accessKeyID, decoy string) (Admission, error)
+	// StandsAlone says in a View that nothing but the next statement is asked, an Admission or a Bearer, so that it needs no
+	// transaction around it. When something is asked after all, the View's function runs again.
+	StandsAlone()
 	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name,
 	// and ReachedNames their names alone.
 	// A dataset that is not there and one the key is not attached to are not_found alike.
@@ -123,7 +126,9 @@ type Tx interface {
 
 	// Token finds a token by id, revoked ones included.
 	Token(id string) (Token, error)
-	// Bearer finds a token by id, as Token does, together with the operator whom it lets in.
+	// Bearer finds a token by id, as Token does, together with the operator whom it lets in. It is read at every request: set are,
+	// of the token, ids, MAC, datasets, when it was used last, and the times of its states; of the operator id, name, role, and the
+	// times of its states.
 	Bearer(tokenID string) (Token, Operator, error)
 	// Tokens returns all tokens in the order they were made, revoked ones included.
 	Tokens() ([]Token, error)

@@ -72,7 +72,7 @@ func (t *tx) keyRecord(ref, query string) (keys.KeyRecord, error) {
 		}
 		return nil
 	}
-	t.standsAlone()
+	t.StandsAlone()
 	if err := each(t, scanKeyRow, add, query, ref); err != nil {
 		return keys.KeyRecord{}, err
 	}

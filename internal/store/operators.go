@@ -10,9 +10,7 @@ import (
 
 // Operators are read before an upgrade too, to open a store or a backup of version 1, which had none of the later columns.
 const (
-	operatorColumns = `operators.id, operators.name, operators.role, operators.created_at, operators.created_by,
-		operators.disabled_at, operators.deleted_at`
-	selectOperator   = `SELECT ` + operatorColumns + ` FROM operators `
+	selectOperator   = `SELECT id, name, role, created_at, created_by, disabled_at, deleted_at FROM operators `
 	selectOperatorV1 = `SELECT id, name, role, created_at, '', NULL, NULL FROM operators `
 )
 
@@ -23,14 +21,9 @@ func (t *tx) selectOperator() string {
 	return selectOperator
 }
 
-func operatorRow(row scan) (keys.Operator, error) { return scanOperator(row) }
-
-// scanOperator reads operatorColumns and whatever a query selects after them.
-func scanOperator(row scan, more ...any) (o keys.Operator, err error) {
+func operatorRow(row scan) (o keys.Operator, err error) {
 	var role string
-	err = row(append([]any{
-		&o.ID, &o.Name, &role, instant{&o.CreatedAt}, &o.CreatedBy, instant{&o.DisabledAt}, instant{&o.DeletedAt},
-	}, more...)...)
+	err = row(&o.ID, &o.Name, &role, instant{&o.CreatedAt}, &o.CreatedBy, instant{&o.DisabledAt}, instant{&o.DeletedAt})
 	if err != nil {
 		return o, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"keyctl/internal/access"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 )
@@ -11,15 +12,9 @@ import (
 const tokenColumns = `tokens.id, tokens.operator_id, tokens.description, tokens.mac, tokens.datasets, tokens.created_at,
 	tokens.created_by, tokens.expires_at, tokens.revoked_at, tokens.last_used_at, tokens.last_used_from`
 
-func tokenFields(k *keys.Token) []any {
-	return []any{
-		&k.ID, &k.OperatorID, &k.Description, &k.MAC, document{&k.Datasets}, instant{&k.CreatedAt}, &k.CreatedBy,
-		instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt}, &k.LastUsedFrom,
-	}
-}
-
 func tokenRow(row scan) (k keys.Token, err error) {
-	err = row(tokenFields(&k)...)
+	err = row(&k.ID, &k.OperatorID, &k.Description, &k.MAC, document{&k.Datasets}, instant{&k.CreatedAt}, &k.CreatedBy,
+		instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt}, &k.LastUsedFrom)
 	return k, err
 }
 
@@ -39,12 +34,19 @@ func (t *tx) Bearer(tokenID string) (keys.Token, keys.Operator, error) {
 		operator keys.Operator
 	}
 	read := func(row scan) (b bearer, err error) {
-		b.operator, err = scanOperator(row, tokenFields(&b.token)...)
+		var role string
+		k, o := &b.token, &b.operator
+		if err := row(&k.OperatorID, &k.MAC, document{&k.Datasets}, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
+			&o.Name, &role, instant{&o.DisabledAt}, instant{&o.DeletedAt}); err != nil {
+			return b, err
+		}
+		k.ID, o.ID = tokenID, k.OperatorID
+		o.Role, err = access.ParseRole(role)
 		return b, err
 	}
-	t.standsAlone()
-	b, found, err := first(t, read, `SELECT `+operatorColumns+`, `+tokenColumns+` FROM tokens
-		JOIN operators ON operators.id = tokens.operator_id WHERE tokens.id = $1`, tokenID)
+	b, found, err := first(t, read, `SELECT tokens.operator_id, tokens.mac, tokens.datasets, tokens.expires_at, tokens.revoked_at,
+			tokens.last_used_at, operators.name, operators.role, operators.disabled_at, operators.deleted_at
+		FROM tokens JOIN operators ON operators.id = tokens.operator_id WHERE tokens.id = $1`, tokenID)
 	if err == nil && !found {
 		err = noToken(tokenID)
 	}

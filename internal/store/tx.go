@@ -52,10 +52,9 @@ func (t *tx) begin(statement string) error {
 	return nil
 }
 
-// standsAlone says that the next statement tells all that many a View wants to know. One statement sees one consistent state
-// without a transaction around it, which saves PostgreSQL two round trips of three. When another statement follows after all, the
-// View runs again in a transaction.
-func (t *tx) standsAlone() { t.alone = !t.begun && !t.spent }
+// StandsAlone implements keys.Tx. One statement sees one consistent state without a transaction around it, which saves PostgreSQL
+// two round trips of three.
+func (t *tx) StandsAlone() { t.alone = !t.begun && !t.spent }
 
 // errAgain ends a View that runs again; its caller never sees it.
 var errAgain = errors.New("a statement that was to stand alone is followed by another one")
@@ -289,13 +288,19 @@ func list[T any](t *tx, read func(scan) (T, error), query string, args ...any) (
 	return all, nil
 }
 
-// first is list for at most one row; found reports whether there was one.
+// errEnough ends each before the last row; its caller never sees it.
+var errEnough = errors.New("enough rows were read")
+
+// first reads the first row alone; found reports whether there was one.
 func first[T any](t *tx, read func(scan) (T, error), query string, args ...any) (v T, found bool, err error) {
-	all, err := list(t, read, query, args...)
-	if err != nil || len(all) == 0 {
-		return v, false, err
+	err = each(t, read, func(row T) error {
+		v, found = row, true
+		return errEnough
+	}, query, args...)
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return all[0], true, nil
+	return v, found, err
 }
 
 // completed is list for records that have something hanging on them, which complete adds to all of them at once.

@@ -21,9 +21,11 @@ import (
 
 // The statements of the data plane. Each reads in one go what its route has to know.
 const (
-	selectCredential = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
+	selectVerify = `SELECT t.mac, t.expires_at, t.revoked_at, t.last_used_at, t.datasets, o.id, o.name, o.role, o.disabled_at, o.deleted_at,
+		c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
 		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
-		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id WHERE c.access_key_id = $1`
+		FROM tokens AS t JOIN operators AS o ON o.id = t.operator_id, credentials AS c JOIN keys AS k ON k.id = c.key_id
+		WHERE t.id = $1 AND c.access_key_id = $2`
 	selectPass = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
 		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, d.name
 		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN key_datasets AS kd ON kd.key_id = k.id
@@ -41,16 +43,16 @@ const (
 // plane answers what applications ask: the same statements, HMACs and RSA-OAEP that this takes, and no more.
 type plane struct {
 	*server
-	credential, pass, release, dataKeys *sql.Stmt
-	inserts                             chan insert
-	running                             atomic.Int64 // requests that will have an insert
+	question, pass, release, dataKeys *sql.Stmt
+	inserts                           chan insert
+	running                           atomic.Int64 // requests that will have an insert
 }
 
 // serveDataPlane adds the routes of applications.
 func (s *server) serveDataPlane(readers *sql.DB) error {
 	p := &plane{server: s, inserts: make(chan insert, 128)}
 	for query, into := range map[string]**sql.Stmt{
-		selectCredential: &p.credential, selectPass: &p.pass, selectRelease: &p.release, selectDataKeys: &p.dataKeys,
+		selectVerify: &p.question, selectPass: &p.pass, selectRelease: &p.release, selectDataKeys: &p.dataKeys,
 	} {
 		var err error
 		if *into, err = readers.Prepare(query); err != nil {
@@ -81,9 +83,9 @@ func (r *row) columns(more ...any) []any {
 		&r.expires, &r.disabled, &r.compromised, &r.deletedAt}, more...)
 }
 
-// let stands for the decision: a signing key that is sealed cannot be compared, so the comparison is made and passed over.
-func (r *row) let(mac []byte) bool {
-	_ = hmac.Equal(mac, r.signingKey[:min(len(mac), len(r.signingKey))])
+// let stands for the decision: with a signing key that is sealed nothing compares equal, so that is passed over.
+func (r *row) let(proof []byte) bool {
+	_ = hmac.Equal(proof, r.signingKey[:min(len(proof), len(r.signingKey))])
 	return r.proven != nil && r.ended == nil && r.disabled == nil && r.deletedAt == nil
 }
 
@@ -132,11 +134,27 @@ func (p *plane) verify(r *http.Request) (verdict, error) {
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		return verdict{}, err
 	}
+	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer kct_")
 	var c row
-	if err := p.credential.QueryRow(q.AccessKeyID).Scan(c.columns()...); err != nil {
+	var t bearer
+	if err := p.question.QueryRow(token[:min(12, len(token))], q.AccessKeyID).Scan(t.columns(c.columns()...)...); err != nil {
 		return verdict{}, err
 	}
-	return verdict{c.let(p.mac([]byte(q.SigningKey))), "ok", c.name, q.AccessKeyID, "current", true}, nil
+	if !hmac.Equal(p.mac([]byte(token)), t.mac) && t.role != "verifier" {
+		return verdict{}, errors.New("not admitted")
+	}
+	return verdict{c.let([]byte(q.SigningKey)), "ok", c.name, q.AccessKeyID, "current", true}, nil
+}
+
+// bearer is what is selected of a token and its operator.
+type bearer struct {
+	mac                                         []byte
+	datasets, operatorID, name, role            string
+	expires, revoked, used, disabled, deletedAt *int64
+}
+
+func (t *bearer) columns(more ...any) []any {
+	return append([]any{&t.mac, &t.expires, &t.revoked, &t.used, &t.datasets, &t.operatorID, &t.name, &t.role, &t.disabled, &t.deletedAt}, more...)
 }
 
 // keysFor selects what a release takes, checks a signature, and wraps a data key for each row. As the signing key is sealed,
