@@ -549,6 +549,21 @@ var verifyMany = define("verify.many", http.MethodPost, "/v1/verify/many", acces
 		return out, nil
 	}).plainly()
 
+// VerifyMany is Verify of up to 100 questions in one request; the verdicts have their order. Its errors are those of the first
+// question that has one.
+func (c *Client) VerifyMany(ctx context.Context, questions []keys.Question) ([]keys.Verdict, error) {
+	var in verifyManyInput
+	for _, q := range questions {
+		in.Body.Questions = append(in.Body.Questions, questionToWire(q))
+	}
+	out, err := verifyMany.on(ctx, c, in)
+	verdicts := make([]keys.Verdict, len(out.Verdicts))
+	for i, v := range out.Verdicts {
+		verdicts[i], verdicts[i].PrivateKeyPEM = v.Verdict, v.PrivateKeyPEM
+	}
+	return verdicts, err
+}
+
 // ofQuestion tells which of many questions could not be answered.
 func ofQuestion(i int, err error) error {
 	f := fault.From(err)

@@ -143,6 +143,10 @@ func TestVerifyMany(t *testing.T) {
 			t.Errorf("verdict %d = %s, want %s", i+1, v.Reason, want[i])
 		}
 	}
+	verdicts, err := w.client(t, token).VerifyMany(t.Context(), []keys.Question{d.Question(), {Key: "web-01"}})
+	if err != nil || len(verdicts) != 2 || !verdicts[0].Allowed || len(verdicts[0].PrivateKeyPEM) == 0 || verdicts[1].PrivateKeyPEM != nil {
+		t.Errorf("VerifyMany() = %+v, %v", verdicts, err)
+	}
 	many := make([]object, 101)
 	for i := range many {
 		many[i] = questions[2]
