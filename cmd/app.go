@@ -220,7 +220,7 @@ func (a *app) readMaster(ctx context.Context) error {
 }
 
 func (a *app) env() keys.Env {
-	return keys.Env{Now: a.sys.Now, Rand: a.sys.Rand, OSUser: osUser()}
+	return keys.Env{Now: a.sys.Now, Rand: a.sys.Rand, OSUser: osUser(), Skew: a.cfg.Serve.Skew}
 }
 
 // close releases the store.

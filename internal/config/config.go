@@ -21,6 +21,7 @@ import (
 
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
+	"keyctl/internal/signature"
 )
 
 // The names of the settings: of flags, and of fields in the configuration file.
@@ -118,9 +119,6 @@ type Serve struct {
 	ForwardedHeader string        // that they name the client in; empty: the default
 	Skew            time.Duration // how far the clocks of applications may be away
 }
-
-// DefaultSkew forgives what a clock without synchronisation does in some months.
-const DefaultSkew = 5 * time.Minute
 
 // DefaultListen is where a server listens unless it is told otherwise: on this machine alone.
 const DefaultListen = "127.0.0.1:8420"
@@ -243,7 +241,7 @@ func (in Inputs) settle(s settings) (Config, error) {
 
 // setTimes fills in the durations.
 func (c *Config) setTimes(in Inputs, s settings) error {
-	c.Serve.Skew = DefaultSkew
+	c.Serve.Skew = signature.Skew
 	if s.given(keyClockSkew) {
 		d, err := s.duration(keyClockSkew, s.ClockSkew, in.ParseDuration)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyctl/internal/fault"
+	"keyctl/internal/signature"
 )
 
 // testKey has the form of a master key, and is none.
@@ -88,7 +89,7 @@ var ignoreEnv = cmp.Options{
 }
 
 // atHome is how a server listens that nobody told anything.
-var atHome = Serve{Listen: DefaultListen, Skew: DefaultSkew}
+var atHome = Serve{Listen: DefaultListen, Skew: signature.Skew}
 
 func TestDefaults(t *testing.T) {
 	u := newUser(t)

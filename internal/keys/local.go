@@ -35,6 +35,8 @@ type Env struct {
 	Now    func() time.Time
 	Rand   io.Reader
 	OSUser string // names the local operator at Init, and stands in the audit log when it is somebody else
+	// Skew is how far away from Now a signed request that is verified may have been made. 0: signature.Skew.
+	Skew time.Duration
 }
 
 // Init fills an empty store in one transaction: its identity, a keyring wrapped by the master key, an operator named

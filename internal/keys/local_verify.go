@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/netip"
@@ -59,7 +60,7 @@ func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, erro
 	proves := q.SigningKey.Equal
 	if signed := q.Signed; signed != nil {
 		proves = func(signingKey credential.Secret) bool {
-			return signed.Check(signingKey, signed.Body, now, signature.Skew) == nil
+			return signed.Check(signingKey, signed.Body, now, cmp.Or(l.env.Skew, signature.Skew)) == nil
 		}
 	}
 	a, err := l.proven(tx, q.AccessKeyID, proves, now)
