@@ -136,6 +136,8 @@ func TestStrangeAnswers(t *testing.T) {
 				check("Key()", err, c.asked, c.tries)
 				_, err = client.CheckKeys(t.Context(), []keys.NewKey{{Name: "web-01"}})
 				check("CheckKeys()", err, c.asked, c.tries)
+				_, err = client.Usage(t.Context(), keys.UsageQuery{})
+				check("Usage()", err, c.asked, c.tries)
 				_, err = client.DisableKey(t.Context(), "web-01", false)
 				check("DisableKey()", err, c.changed, c.tries)
 				_, err = client.EnableKey(t.Context(), "web-01")

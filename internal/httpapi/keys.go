@@ -490,7 +490,7 @@ type usageInput struct {
 	Since   string `query:"since" doc:"only on the day of this instant and later (RFC 3339)"`
 }
 
-var usage = define("usage", http.MethodGet, "/v1/usage", access.KeysRead, harmless,
+var usage = define("usage", http.MethodGet, "/v1/usage", access.KeysRead, reads,
 	"Tell how often keys were used, as client libraries told",
 	func(ctx context.Context, s keys.Service, in *usageInput) (all[keys.UsageView], error) {
 		since, err := parseTime("since", in.Since)
