@@ -518,7 +518,7 @@ var verify = define("verify", http.MethodPost, "/v1/verify", access.Verify, read
 		}
 		verdict, err := s.Verify(ctx, question)
 		return verdictBody{verdict, verdict.PrivateKeyPEM}, err
-	}).plainly()
+	})
 
 type verifyManyInput struct {
 	Body struct {
@@ -547,7 +547,7 @@ var verifyMany = define("verify.many", http.MethodPost, "/v1/verify/many", acces
 			out.Verdicts[i] = verdictBody{verdict, verdict.PrivateKeyPEM}
 		}
 		return out, nil
-	}).plainly()
+	})
 
 // VerifyMany is Verify of up to 100 questions in one request; the verdicts have their order. Its errors are those of the first
 // question that has one.

@@ -33,14 +33,13 @@ type route struct {
 // the query (`query:"…"`), and a Body.
 type operation[In, Out any] struct {
 	route
-	call  func(ctx context.Context, s keys.Service, in *In) (Out, error)
-	plain bool // see plainly
+	call func(ctx context.Context, s keys.Service, in *In) (Out, error)
 }
 
 // define makes an operation and puts it into the table.
 func define[In, Out any](id, method, path string, p access.Permission, r repeats, summary string,
 	call func(ctx context.Context, s keys.Service, in *In) (Out, error)) *operation[In, Out] {
-	op := &operation[In, Out]{route: route{id, method, path, summary, p, r}, call: call}
+	op := &operation[In, Out]{route{id, method, path, summary, p, r}, call}
 	table = append(table, op)
 	return op
 }
@@ -59,10 +58,6 @@ type answer[Out any] struct{ Body Out }
 // register offers the operation on a server.
 func (op *operation[In, Out]) register(s *Server) {
 	_, hasBody := bodyOf[In]()
-	api := s.api
-	if op.plain {
-		api = s.plain
-	}
 	described := huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Tags: []string{tagOf(op.id)},
 		Description:  "Permission: `" + string(op.permission) + "`.",
@@ -75,7 +70,7 @@ func (op *operation[In, Out]) register(s *Server) {
 		},
 		Middlewares: huma.Middlewares{s.admits(op.route, hasBody)},
 	}
-	huma.Register(api, described, func(ctx context.Context, in *In) (*answer[Out], error) {
+	huma.Register(s.api, described, func(ctx context.Context, in *In) (*answer[Out], error) {
 		guest := guestOf(ctx)
 		out, err := op.call(ctx, guest.service, in)
 		if err != nil {
@@ -83,10 +78,6 @@ func (op *operation[In, Out]) register(s *Server) {
 		}
 		return &answer[Out]{out}, nil
 	})
-	if op.plain {
-		schema := s.api.OpenAPI().Paths[op.path].Post.RequestBody.Content[jsonType].Schema
-		s.mux.HandleFunc(op.method+" "+op.path, func(w http.ResponseWriter, r *http.Request) { op.serve(s, schema, w, r) })
-	}
 }
 
 // failing describes an answer that is a Failure.

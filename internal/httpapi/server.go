@@ -49,17 +49,15 @@ type ServerOptions struct {
 // Server offers a Service at /v1, its description at /openapi.json and a page about it at /docs. It is an http.Handler.
 type Server struct {
 	ServerOptions
-	mux   *http.ServeMux
-	api   huma.API
-	plain huma.API // describes the operations that the router does not serve, and serves nothing
+	mux *http.ServeMux
+	api huma.API
 }
 
 // NewServer makes a Server of the whole table.
 func NewServer(options ServerOptions) *Server {
 	useOwnErrors()
 	s := &Server{ServerOptions: options, mux: http.NewServeMux()}
-	config := s.config()
-	s.api, s.plain = humago.New(s.mux, config), humago.New(http.NewServeMux(), config)
+	s.api = humago.New(s.mux, s.config())
 	for _, op := range table {
 		op.register(s)
 	}
@@ -103,20 +101,17 @@ func (s *Server) config() huma.Config {
 			},
 		},
 		Formats: map[string]huma.Format{jsonType: {
-			Marshal:   marshal,
+			Marshal: func(w io.Writer, v any) error {
+				encoder := json.NewEncoder(w)
+				encoder.SetEscapeHTML(false)
+				return encoder.Encode(v)
+			},
 			Unmarshal: unmarshal,
 		}},
 		DefaultFormat: jsonType,
 	}
 	c.RejectUnknownQueryParameters = true
 	return c
-}
-
-// marshal writes an answer.
-func marshal(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
 }
 
 // Description is the OpenAPI 3.1 document of the API.
