@@ -553,8 +553,12 @@ var verifyMany = define("verify.many", http.MethodPost, "/v1/verify/many", acces
 // question that has one.
 func (c *Client) VerifyMany(ctx context.Context, questions []keys.Question) ([]keys.Verdict, error) {
 	var in verifyManyInput
-	for _, q := range questions {
-		in.Body.Questions = append(in.Body.Questions, questionToWire(q))
+	for i, q := range questions {
+		b, err := questionToWire(q)
+		if err != nil {
+			return nil, ofQuestion(i, err)
+		}
+		in.Body.Questions = append(in.Body.Questions, b)
 	}
 	out, err := verifyMany.on(ctx, c, in)
 	verdicts := make([]keys.Verdict, len(out.Verdicts))
@@ -575,7 +579,11 @@ func ofQuestion(i int, err error) error {
 
 // Verify implements keys.Service.
 func (c *Client) Verify(ctx context.Context, question keys.Question) (keys.Verdict, error) {
-	out, err := verify.on(ctx, c, verifyInput{questionToWire(question)})
+	b, err := questionToWire(question)
+	if err != nil {
+		return keys.Verdict{}, err
+	}
+	out, err := verify.on(ctx, c, verifyInput{b})
 	out.Verdict.PrivateKeyPEM = out.PrivateKeyPEM
 	return out.Verdict, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"keyctl/internal/access"
 	"keyctl/internal/credential"
+	"keyctl/internal/fault"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
 	"keyctl/internal/signature"
@@ -153,6 +154,11 @@ func TestVerifyMany(t *testing.T) {
 	if err != nil || len(verdicts) != 2 || !verdicts[0].Allowed || len(verdicts[0].PrivateKeyPEM) == 0 || verdicts[1].PrivateKeyPEM != nil {
 		t.Errorf("VerifyMany() = %+v, %v", verdicts, err)
 	}
+	received := keys.Question{AccessKeyID: d.AccessKeyID, Signed: &keys.SignedRequest{}}
+	_, err = w.client(t, token).Verify(t.Context(), received)
+	keystest.WantCode(t, "Verify() of a signed request", err, fault.Unsupported)
+	_, err = w.client(t, token).VerifyMany(t.Context(), []keys.Question{received})
+	keystest.WantCode(t, "VerifyMany() of a signed request", err, fault.Unsupported)
 	many := make([]object, 101)
 	for i := range many {
 		many[i] = questions[2]

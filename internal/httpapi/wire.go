@@ -363,12 +363,17 @@ func (b signedBody) signed() (*keys.SignedRequest, error) {
 	return &keys.SignedRequest{Request: parsed, Body: [sha512.Size]byte(b.BodySHA512)}, err
 }
 
-func questionToWire(q keys.Question) questionBody {
+// questionToWire fails with unsupported for a signed request, of which a Question has what is checked, and not what was sent.
+func questionToWire(q keys.Question) (questionBody, error) {
+	if q.Signed != nil {
+		return questionBody{}, fault.New(fault.Unsupported, "a signed request is verified by whoever received it, or sent on as it came").
+			WithHint("send its method, target, host and headers to /v1/verify")
+	}
 	b := questionBody{Key: q.Key, AccessKeyID: q.AccessKeyID, SigningKey: q.SigningKey.Reveal(), Dataset: q.Dataset, PrivateKey: q.PrivateKey}
 	if q.Address.IsValid() {
 		b.Address = q.Address.String()
 	}
-	return b
+	return b, nil
 }
 
 func (b questionBody) question() (keys.Question, error) {
