@@ -115,8 +115,16 @@ func (h home) fill(b *testing.B, n int) {
 			if err != nil {
 				return err
 			}
+			meta, err := tx.Meta()
+			if err != nil {
+				return err
+			}
+			keyring, err := envelope.Unwrap(h.master, meta.StoreID, meta.Keyring)
+			if err != nil {
+				return err
+			}
 			for i := from; i < min(n, from+10_000); i++ {
-				if err := putKey(tx, dataset.ID, i); err != nil {
+				if err := putKey(tx, keyring, dataset.ID, i); err != nil {
 					return err
 				}
 			}
@@ -128,8 +136,9 @@ func (h home) fill(b *testing.B, n int) {
 	}
 }
 
-// putKey writes one active key as keys.create leaves it.
-func putKey(tx keys.Tx, datasetID string, i int) error {
+// putKey writes one active key as keys.create leaves it. Of its credential only the signing key is one: whoever asks for an id that
+// is not there is compared with the one before.
+func putKey(tx keys.Tx, keyring envelope.Keyring, datasetID string, i int) error {
 	keyID, err := credential.DrawID(rand.Reader, "key_")
 	if err != nil {
 		return err
@@ -139,6 +148,14 @@ func putKey(tx keys.Tx, datasetID string, i int) error {
 		return err
 	}
 	ranges, err := iprange.ParseList([]string{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24).String()})
+	if err != nil {
+		return err
+	}
+	secret, err := credential.DrawToken(rand.Reader, credential.SigningKey)
+	if err != nil {
+		return err
+	}
+	sealed, err := keyring.Seal(envelope.Slot{Table: "credentials", Row: accessKeyID, Column: "signing_key"}, []byte(secret.Reveal()))
 	if err != nil {
 		return err
 	}
@@ -152,7 +169,7 @@ func putKey(tx keys.Tx, datasetID string, i int) error {
 	}
 	err = tx.PutCredential(keys.Credential{
 		AccessKeyID: accessKeyID, KeyID: keyID, Generation: 1, CreatedAt: made, PendingUntil: made.Add(keys.PendingFor),
-		ProvenAt: made, SigningKey: make([]byte, 100), Challenge: make([]byte, 32), Fingerprint: make([]byte, 32),
+		ProvenAt: made, SigningKey: sealed, Challenge: make([]byte, 32), Fingerprint: make([]byte, 32),
 	})
 	if err == nil {
 		_, err = tx.Attach(datasetID, keyID, keys.FullGrant, made)

@@ -500,10 +500,10 @@ type tracingTx struct {
 	s *tracing
 }
 
-func (tx tracingTx) Admission(id, decoy string) (keys.Admission, error) {
-	a, err := tx.Tx.Admission(id, decoy)
-	tx.s.note("Admission", err)
-	return a, err
+func (tx tracingTx) Candidate(id string) (keys.Candidate, error) {
+	c, err := tx.Tx.Candidate(id)
+	tx.s.note("Candidate", err)
+	return c, err
 }
 
 func (tx tracingTx) Reached(id string) ([]keys.Reach, error) {
@@ -518,7 +518,7 @@ func (tx tracingTx) Material(id string) (keys.Material, error) {
 	return m, err
 }
 
-// Whoever is not proven has the same work done, whatever is wrong: one statement looks two ids up, and nothing else of what exists is read.
+// Whoever is not proven has the same work done, whatever is wrong: one statement finds one credential, and nothing else of what exists is read.
 func TestR3_RefusalsDoTheSameWork(t *testing.T) {
 	var store *tracing
 	p := serve(t, func(s keys.Store) keys.Store { store = &tracing{Store: s}; return store }, nil)
@@ -527,7 +527,7 @@ func TestR3_RefusalsDoTheSameWork(t *testing.T) {
 	unknown, wrong := app, app
 	unknown.Drawn = keystest.Draw(t)
 	wrong.SigningKey = keystest.Draw(t).SigningKey
-	want := []string{"Admission"}
+	want := []string{"Candidate"}
 	for what, ask := range map[string]func() received{
 		"an unknown id":  func() received { return unknown.post(encryptPath, oneUse) },
 		"a wrong secret": func() received { return wrong.post(encryptPath, oneUse) },

@@ -10,6 +10,14 @@ type Admission struct {
 	Key        Key
 }
 
+// Candidate is an Admission whose holder has not proven anything. Its key has no ranges yet: reading them takes the longer the more
+// there are, which would tell who has not that the credential is there (R3).
+type Candidate struct {
+	Credential Credential
+	Key        Key
+	Ranges     string // of the key, in the form of iprange.List.Text
+}
+
 // Reach is a dataset as a key reaches it, with the state of its Primary Key.
 type Reach struct {
 	Attachment

@@ -80,11 +80,11 @@ type Tx interface {
 	Attach(datasetID, keyID string, grant Grant, at time.Time) (bool, error)
 	Detach(datasetID, keyID string) (bool, error)
 
-	// Admission finds what decides about the holder of a credential, and nothing else: of the credential and its key only the
-	// fields that Admission names. For an id that is not there, and a credential that was wiped, it is the decoy's, and how
-	// long it takes does not tell (R3).
-	Admission(accessKeyID, decoy string) (Admission, error)
-	// StandsAlone says in a View that nothing but the next statement is asked, an Admission or a Bearer, so that it needs no
+	// Candidate finds what decides about the holder of a credential, and nothing else: of the credential and its key only the
+	// fields that Admission names. For an id that is not there, and a credential that was wiped, it is that of the credential whose
+	// id comes before, byte by byte, and how long it takes does not tell (R3). not_found: none comes before.
+	Candidate(accessKeyID string) (Candidate, error)
+	// StandsAlone says in a View that nothing but the next statement is asked, a Candidate or a Bearer, so that it needs no
 	// transaction around it. When something is asked after all, the View's function runs again.
 	StandsAlone()
 	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name,
@@ -165,7 +165,7 @@ type Meta struct {
 	CreatedAt  time.Time
 	CheckValue []byte // tells the right master key from a wrong one
 	Keyring    []byte // the keyring, wrapped by the master key
-	Decoy      string // access key id of a credential that nobody has, to read in place of one that is not there
+	Decoy      string // access key id of a credential that nobody has, which comes before all others
 }
 
 // KeyOrder is an order in which keys can be listed. Each has an index.

@@ -10,6 +10,7 @@ import (
 
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
+	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
 	"keyctl/internal/keys/keystest"
@@ -32,9 +33,9 @@ type recordingTx struct {
 
 func (t recordingTx) note(call string) { t.r.calls = append(t.r.calls, call) }
 
-func (t recordingTx) Admission(id, decoy string) (keys.Admission, error) {
-	t.note("Admission")
-	return t.Tx.Admission(id, decoy)
+func (t recordingTx) Candidate(id string) (keys.Candidate, error) {
+	t.note("Candidate")
+	return t.Tx.Candidate(id)
 }
 
 func (t recordingTx) Credential(id string) (keys.Credential, error) {
@@ -72,7 +73,7 @@ func (t recordingTx) Material(id string) (keys.Material, error) {
 	return t.Tx.Material(id)
 }
 
-// Whether an id is unknown, wiped, or known and the secret wrong cannot be told from what Verify does: it looks up one admission and
+// Whether an id is unknown, wiped, or known and the secret wrong cannot be told from what Verify does: it looks up one candidate and
 // scans nothing, whatever it finds; then it opens one secret, of the same length, and compares once.
 // (How long that takes is measured in the benchmarks.)
 func TestR3_VerifyDoesTheSameWork(t *testing.T) {
@@ -126,7 +127,7 @@ func TestR3_VerifyDoesTheSameWork(t *testing.T) {
 		if err != nil || v.Reason != keys.ReasonUnknown {
 			t.Errorf("Verify of %s = %+v, %v; want unknown", c.what, v, err)
 		}
-		if want := []string{"Admission"}; !slices.Equal(r.calls, want) {
+		if want := []string{"Candidate"}; !slices.Equal(r.calls, want) {
 			t.Errorf("Verify of %s read %v, want %v", c.what, r.calls, want)
 		}
 	}
@@ -134,6 +135,40 @@ func TestR3_VerifyDoesTheSameWork(t *testing.T) {
 	if err != nil || v.Allowed || v.Reason != keys.ReasonUnknown {
 		t.Errorf("Verify of the decoy with its own secret = %+v, %v; want unknown", v, err)
 	}
+}
+
+// A store of the time when a decoy could have any id has none that comes before all: what is asked for below is compared with it.
+func TestR3_DecoyOfAnEarlierStore(t *testing.T) {
+	p := newPlace(t)
+	d, _ := newKey(t, p.open(t), "web-01")
+	p.exec(t, `DELETE FROM credentials WHERE access_key_id = 'KC'`)
+	p.exec(t, `UPDATE meta SET decoy = '`+d.AccessKeyID+`'`)
+	l := p.open(t)
+	for _, id := range []string{"KC0000000000000000000000", "KC", "nobody"} {
+		v, err := l.Verify(t.Context(), keys.Question{AccessKeyID: id, SigningKey: d.SigningKey})
+		if err != nil || v.Allowed || v.Reason != keys.ReasonUnknown {
+			t.Errorf("Verify of %q = %+v, %v; want unknown", id, v, err)
+		}
+	}
+	if v, err := l.Verify(t.Context(), d.Question()); err != nil || !v.Allowed {
+		t.Errorf("Verify of a credential = %+v, %v; want it allowed", v, err)
+	}
+}
+
+// How many ranges a key has takes time to read, which who has not proven its credential must not be able to measure; whoever has is
+// told of ranges that cannot be read.
+func TestR3_RangesAreReadAfterTheProof(t *testing.T) {
+	p := newPlace(t)
+	l := p.open(t)
+	d, _ := newKey(t, l, "web-01")
+	p.exec(t, `UPDATE keys SET ip_ranges = 'nonsense' WHERE name = 'web-01'`)
+	wrong := d.Question()
+	wrong.SigningKey = keystest.Draw(t).SigningKey
+	if v, err := l.Verify(t.Context(), wrong); err != nil || v.Reason != keys.ReasonUnknown {
+		t.Errorf("Verify with a wrong secret = %+v, %v; want unknown", v, err)
+	}
+	_, err := l.Verify(t.Context(), d.Question())
+	keystest.WantCode(t, "Verify() of a key with damaged ranges", err, fault.StoreDamaged)
 }
 
 // What was allowed in the words of an operator is what Verify allows, after the list went through the store.

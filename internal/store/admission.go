@@ -5,44 +5,35 @@ import (
 	"time"
 
 	"keyctl/internal/fault"
-	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
 )
 
-// selectAdmission finds a credential that still has its secret, or else the decoy. Whichever it is, SQL meets one id that is not
-// there and two that are, and reads the same rows of them, so that the time tells nothing (R3): who is known waits for a look at an id
-// that was never drawn.
-const selectAdmission = `SELECT c.access_key_id, c.key_id, c.pending_until, c.proven_at, c.grace_until, c.ended_at,
+// selectCandidate finds a credential that still has its secret, or else the one whose id comes before. Whichever it is, one search
+// of one index ends at one row, so that the time tells nothing (R3).
+const selectCandidate = `SELECT c.access_key_id, c.key_id, c.pending_until, c.proven_at, c.grace_until, c.ended_at,
 		COALESCE(c.ended_as, ''), c.signing_key, c.last_used_at,
 		k.name, k.ip_ranges, k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
 	FROM credentials AS c JOIN keys AS k ON k.id = c.key_id
-	WHERE c.access_key_id = COALESCE(
-		(SELECT access_key_id FROM credentials WHERE access_key_id = $1 AND signing_key IS NOT NULL
-			AND NOT EXISTS (SELECT 1 FROM credentials WHERE access_key_id = 'KC0000000000000000000000' AND signing_key IS NOT NULL)),
-		(SELECT access_key_id FROM credentials WHERE access_key_id = $2 AND signing_key IS NOT NULL))`
+	WHERE c.access_key_id <= $1 AND c.signing_key IS NOT NULL ORDER BY c.access_key_id DESC LIMIT 1`
 
-// Admission implements keys.Tx.
-func (t *tx) Admission(accessKeyID, decoy string) (keys.Admission, error) {
-	a, found, err := first(t, scanAdmission, selectAdmission, accessKeyID, decoy)
+// Candidate implements keys.Tx.
+func (t *tx) Candidate(accessKeyID string) (keys.Candidate, error) {
+	c, found, err := first(t, scanCandidate, selectCandidate, accessKeyID)
 	if err == nil && !found {
-		err = noCredential(decoy)
+		err = noCredential(accessKeyID)
 	}
-	return a, err
+	return c, err
 }
 
-func scanAdmission(row scan) (keys.Admission, error) {
-	var a keys.Admission
-	var ranges string
-	c, k := &a.Credential, &a.Key
+func scanCandidate(row scan) (keys.Candidate, error) {
+	var found keys.Candidate
+	c, k := &found.Credential, &found.Key
 	err := row(&c.AccessKeyID, &c.KeyID, instant{&c.PendingUntil}, instant{&c.ProvenAt}, instant{&c.GraceUntil}, instant{&c.EndedAt},
 		&c.EndedAs, &c.SigningKey, instant{&c.LastUsedAt},
-		&k.Name, &ranges, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt}, instant{&k.CompromisedAt},
+		&k.Name, &found.Ranges, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt}, instant{&k.CompromisedAt},
 		instant{&k.DeletedAt})
-	if err == nil {
-		k.ID = c.KeyID
-		k.IPRanges, err = iprange.ParseText(ranges)
-	}
-	return a, err
+	k.ID = c.KeyID
+	return found, err
 }
 
 // selectReach reads what scanReach takes; the key's id is its first parameter.

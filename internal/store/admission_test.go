@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyctl/internal/fault"
+	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
 )
 
@@ -34,30 +35,41 @@ func putReached(t testing.TB, s keys.Store) keys.Credential {
 	return cred
 }
 
-func TestAdmission(t *testing.T) {
+func TestCandidate(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)
 		cred := putReached(t, s)
-		decoy, wiped := testCredential(testKey(2).ID, 1), testCredential(testKey(2).ID, 2)
+		cred.AccessKeyID = "KCb"
+		other, wiped := testCredential(testKey(2).ID, 1), testCredential(testKey(2).ID, 2)
+		other.AccessKeyID, wiped.AccessKeyID = "KCB", "KCc"
 		wiped.EndedAt, wiped.EndedAs = morning, keys.EndRetired
 		update(t, s, func(tx keys.Tx) error {
-			return firstError([]error{tx.PutCredential(decoy), tx.PutCredential(wiped), tx.WipeCredential(wiped.AccessKeyID)})
+			first := testCredential(testKey(1).ID, 1) // of putReached
+			first.EndedAt, first.EndedAs = morning, keys.EndRetired
+			return firstError([]error{
+				tx.PutCredential(first), tx.WipeCredential(first.AccessKeyID),
+				tx.PutCredential(cred), tx.PutCredential(other), tx.PutCredential(wiped), tx.WipeCredential(wiped.AccessKeyID),
+			})
 		})
-		admission := func(id, decoy string) keys.Admission {
-			return view(t, s, func(tx keys.Tx) (keys.Admission, error) { return tx.Admission(id, decoy) })
+		candidate := func(id string) keys.Candidate {
+			return view(t, s, func(tx keys.Tx) (keys.Candidate, error) { return tx.Candidate(id) })
 		}
-		want := keys.Admission{Credential: keys.Credential{
+		want := keys.Candidate{Credential: keys.Credential{
 			AccessKeyID: cred.AccessKeyID, KeyID: cred.KeyID, PendingUntil: cred.PendingUntil, ProvenAt: cred.ProvenAt,
 			SigningKey: cred.SigningKey, LastUsedAt: cred.LastUsedAt,
-		}, Key: testKey(1)}
-		want.Key.Description, want.Key.Labels, want.Key.CreatedAt, want.Key.CreatedBy = "", nil, time.Time{}, ""
-		diff(t, "Admission()", admission(cred.AccessKeyID, decoy.AccessKeyID), want)
-		for _, id := range []string{"nobody", "", wiped.AccessKeyID, decoy.AccessKeyID} {
-			if got := admission(id, decoy.AccessKeyID); got.Credential.AccessKeyID != decoy.AccessKeyID || got.Key.ID != decoy.KeyID {
-				t.Errorf("Admission(%q) is that of %s, want the decoy's", id, got.Credential.AccessKeyID)
+		}, Key: testKey(1), Ranges: testKey(1).IPRanges.Text()}
+		want.Key.Description, want.Key.Labels, want.Key.CreatedAt, want.Key.CreatedBy, want.Key.IPRanges = "", nil, time.Time{}, "", iprange.List{}
+		diff(t, "Candidate()", candidate(cred.AccessKeyID), want)
+		for id, want := range map[string]string{
+			"KCB": "KCB", "KCB0": "KCB", "KCa": "KCB", "KCb": "KCb", "KCb0": "KCb", wiped.AccessKeyID: "KCb", "nobody": "KCb",
+		} {
+			if got := candidate(id).Credential.AccessKeyID; got != want {
+				t.Errorf("Candidate(%q) is %s, want %s", id, got, want)
 			}
 		}
-		wantCode(t, s, "Admission() of nobody without a decoy", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Admission("nobody", "none"); return err })
+		for _, id := range []string{"", "KC", "KCA", "KC0"} {
+			wantCode(t, s, "Candidate() of what comes before all", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Candidate(id); return err })
+		}
 	})
 }
 
