@@ -400,6 +400,9 @@ func (s *Server) Kill() error {
 	if err != nil {
 		return err
 	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil { // or it would go on to make processes
+		return err
+	}
 	others, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
