@@ -71,11 +71,10 @@ func (s *Server) serve(next http.Handler, w http.ResponseWriter, r *http.Request
 	known := &request{id: id}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, known))
 	out := &recorder{ResponseWriter: w}
-	for name, value := range map[string]string{
-		"Request-Id": id, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-	} {
-		out.Header().Set(name, value)
-	}
+	headers := out.Header()
+	headers.Set("Request-Id", id)
+	headers.Set("Cache-Control", "no-store")
+	headers.Set("X-Content-Type-Options", "nosniff")
 	s.metrics.begin()
 	defer func() {
 		problem := recover()

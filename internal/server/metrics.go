@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,13 @@ import (
 type metrics struct {
 	set     *vm.Set
 	running atomic.Int64
+	routes  sync.Map // of *routeMetrics by route: looking them up by their long names takes longer than counting
+}
+
+// routeMetrics are the figures of one route.
+type routeMetrics struct {
+	byClass [6]atomic.Pointer[vm.Counter] // of statuses: 2 for 200 to 299, made when there is one
+	seconds *vm.PrometheusHistogram
 }
 
 func newMetrics() *metrics {
@@ -26,8 +34,18 @@ func (m *metrics) begin() { m.running.Add(1) }
 // end counts an answered request. route is one of the patterns there are.
 func (m *metrics) end(route string, status int, took time.Duration) {
 	m.running.Add(-1)
-	m.set.GetOrCreateCounter(fmt.Sprintf(`keyctl_http_requests_total{route=%q,code="%dxx"}`, route, status/100)).Inc()
-	m.set.GetOrCreatePrometheusHistogram(fmt.Sprintf(`keyctl_http_request_duration_seconds{route=%q}`, route)).Update(took.Seconds())
+	of, ok := m.routes.Load(route)
+	if !ok {
+		seconds := m.set.GetOrCreatePrometheusHistogram(fmt.Sprintf(`keyctl_http_request_duration_seconds{route=%q}`, route))
+		of, _ = m.routes.LoadOrStore(route, &routeMetrics{seconds: seconds})
+	}
+	figures := of.(*routeMetrics)
+	figures.seconds.Update(took.Seconds())
+	counter := &figures.byClass[status/100]
+	if counter.Load() == nil {
+		counter.Store(m.set.GetOrCreateCounter(fmt.Sprintf(`keyctl_http_requests_total{route=%q,code="%dxx"}`, route, status/100)))
+	}
+	counter.Load().Inc()
 }
 
 func (m *metrics) serve(w http.ResponseWriter, _ *http.Request) {
