@@ -33,9 +33,9 @@ func (f *Frozen) freezePostgres(ctx context.Context, address string, opts Option
 		_ = db.Close()
 		return err
 	}
-	limit := time.NewTimer(opts.wait())
-	defer limit.Stop()
-	c, err := db.writer.take(ctx, limit.C)
+	limit := within(opts.wait())
+	defer limit.stop()
+	c, err := db.writer.take(ctx, limit)
 	if err != nil {
 		_ = db.Close()
 		return err

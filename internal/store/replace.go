@@ -96,7 +96,7 @@ func seize(ctx context.Context, path string, opts Options) (*exclusive, error) {
 		return nil, err
 	}
 	e := &exclusive{engine: engine}
-	err = retry(ctx, path, opts.wait(), func(<-chan time.Time) (bool, error) {
+	err = retry(ctx, path, opts.wait(), func(*bound) (bool, error) {
 		busy, err := e.attempt(ctx)
 		return busy, explain(path, err)
 	})

@@ -181,13 +181,13 @@ func newPool(path string, use purpose, size int) *pool {
 }
 
 // take waits for a free connection, or opens one. put gives it back.
-func (p *pool) take(ctx context.Context, limit <-chan time.Time) (*connection, error) {
+func (p *pool) take(ctx context.Context, limit *bound) (*connection, error) {
 	select {
 	case p.slots <- struct{}{}:
 	default:
 		select {
 		case p.slots <- struct{}{}:
-		case <-limit:
+		case <-limit.reached():
 			return nil, storeBusy(p.path)
 		case <-ctx.Done():
 			return nil, explain(p.path, ctx.Err())

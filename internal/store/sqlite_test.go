@@ -57,14 +57,14 @@ func TestR41_DurabilitySettings(t *testing.T) {
 	}{{"reader", db.readers, maxReaders, "1"}, {"writer", db.writer, 1, "0"}} {
 		var taken []*connection
 		for range p.size {
-			c, err := p.pool.take(t.Context(), time.After(time.Second))
+			c, err := p.pool.take(t.Context(), within(time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}
 			check(p.name, c, p.readOnly)
 			taken = append(taken, c)
 		}
-		if _, err := p.pool.take(t.Context(), time.After(time.Millisecond)); fault.CodeOf(err) != fault.StoreBusy {
+		if _, err := p.pool.take(t.Context(), within(time.Millisecond)); fault.CodeOf(err) != fault.StoreBusy {
 			t.Errorf("one %s more = %v, want code store_busy", p.name, err)
 		}
 		for _, c := range taken {

@@ -183,7 +183,7 @@ func glancedAt(path string) error {
 
 // run makes attempts with a connection of the pool, which is given back even when one panics.
 func (db *DB) run(ctx context.Context, p *pool, wait time.Duration, attempt func(*connection) (busy bool, err error)) error {
-	return retry(ctx, db.path, wait, func(limit <-chan time.Time) (busy bool, err error) {
+	return retry(ctx, db.path, wait, func(limit *bound) (busy bool, err error) {
 		c, err := p.take(ctx, limit)
 		switch {
 		case fault.Is(err, fault.StoreBusy) && db.away.Load():
@@ -202,20 +202,43 @@ func (db *DB) run(ctx context.Context, p *pool, wait time.Duration, attempt func
 	})
 }
 
+// bound is the end of a wait. Its timer is made when somebody waits, which is seldom.
+type bound struct {
+	end   time.Time
+	timer *time.Timer
+}
+
+func within(wait time.Duration) *bound { return &bound{end: time.Now().Add(wait)} }
+
+// reached takes a value when the wait is over.
+func (b *bound) reached() <-chan time.Time {
+	if b.timer == nil {
+		b.timer = time.NewTimer(time.Until(b.end))
+	}
+	return b.timer.C
+}
+
+// stop releases the timer.
+func (b *bound) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+}
+
 // retry makes one attempt after another until one is not busy or the wait is over: then it is store_busy. The pauses are
 // random, so that processes which collided once do not collide again.
-func retry(ctx context.Context, path string, wait time.Duration, attempt func(limit <-chan time.Time) (busy bool, err error)) error {
-	limit := time.NewTimer(wait)
-	defer limit.Stop()
+func retry(ctx context.Context, path string, wait time.Duration, attempt func(limit *bound) (busy bool, err error)) error {
+	limit := within(wait)
+	defer limit.stop()
 	for {
-		busy, err := attempt(limit.C)
+		busy, err := attempt(limit)
 		if !busy {
 			return err
 		}
 		pause := time.NewTimer(time.Duration(1+rand.IntN(20)) * time.Millisecond)
 		select {
 		case <-pause.C:
-		case <-limit.C:
+		case <-limit.reached():
 			if fault.Is(err, fault.Unavailable) {
 				return err // nobody was in the way: the server was not there
 			}
