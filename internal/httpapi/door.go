@@ -34,13 +34,26 @@ func NewStoreDoor(local *keys.Local, now func() time.Time, log *slog.Logger) *St
 func (d *StoreDoor) Admit(ctx context.Context, token credential.Secret, from keys.Origin) (Admission, error) {
 	admitted, err := d.local.Admit(ctx, token, from)
 	if err == nil {
-		return Admission{admitted, admitted.Caller().Role, admitted.Caller().Name, admitted.TokenID()}, nil
+		return admission(admitted), nil
 	}
 	if fault.Is(err, fault.Unauthenticated) && d.failures.Count(iprange.Client(from.Address), d.now()) {
 		err = fault.New(fault.RateLimited, "too many requests of this client were not authenticated").
 			WithHint("wait %v; a valid token is let in meanwhile", access.FailureEvery).WithCause(err)
 	}
 	return Admission{}, err
+}
+
+// VerifyFor implements Door.
+func (d *StoreDoor) VerifyFor(ctx context.Context, token credential.Secret, from keys.Origin, q keys.Question) (Admission, keys.Verdict, error) {
+	admitted, verdict, err := d.local.VerifyFor(ctx, token, from, q)
+	if err != nil {
+		return Admission{}, verdict, err
+	}
+	return admission(admitted), verdict, nil
+}
+
+func admission(admitted *keys.Local) Admission {
+	return Admission{admitted, admitted.Caller().Role, admitted.Caller().Name, admitted.TokenID()}
 }
 
 // Refused implements Door. That a refusal cannot be written down changes nothing about it; the log tells.

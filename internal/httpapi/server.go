@@ -26,6 +26,8 @@ type Door interface {
 	// Admit lets the holder of a token in. unauthenticated: the same for every text that is no valid token. rate_limited: too
 	// many such from one client.
 	Admit(ctx context.Context, token credential.Secret, from keys.Origin) (Admission, error)
+	// VerifyFor is Admit, and Verify by whom it admits, as keys.Local has it. unsupported: ask one after the other.
+	VerifyFor(ctx context.Context, token credential.Secret, from keys.Origin, q keys.Question) (Admission, keys.Verdict, error)
 	// Refused is told of a request that ended with an error; who is nil when nobody was admitted.
 	Refused(ctx context.Context, who keys.Service, from keys.Origin, action string, err error)
 }
@@ -101,17 +103,20 @@ func (s *Server) config() huma.Config {
 			},
 		},
 		Formats: map[string]huma.Format{jsonType: {
-			Marshal: func(w io.Writer, v any) error {
-				encoder := json.NewEncoder(w)
-				encoder.SetEscapeHTML(false)
-				return encoder.Encode(v)
-			},
+			Marshal:   marshal,
 			Unmarshal: unmarshal,
 		}},
 		DefaultFormat: jsonType,
 	}
 	c.RejectUnknownQueryParameters = true
 	return c
+}
+
+// marshal writes an answer.
+func marshal(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }
 
 // Description is the OpenAPI 3.1 document of the API.
@@ -128,6 +133,9 @@ func (s *Server) Description() ([]byte, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerAPI, apiNumber)
 	w.Header().Set(headerVersion, s.Version)
+	if s.serveUsual(w, r) {
+		return
+	}
 	if _, pattern := s.mux.Handler(r); pattern == "" {
 		s.serveNothing(w, r)
 		return

@@ -239,33 +239,42 @@ func (l *Local) Admit(ctx context.Context, token credential.Secret, from Origin)
 	if err != nil {
 		id = "" // looked up and compared all the same
 	}
-	admitted := *l
-	admitted.origin = from
-	var known Token
+	var admitted *Local
 	var now time.Time
 	err = l.store.View(ctx, func(tx Tx) error {
 		now = Instant(l.env.Now())
-		var operator Operator
 		tx.StandsAlone()
-		known, operator, err = tx.Bearer(id)
+		known, operator, err := tx.Bearer(id)
 		found := err == nil
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
-		if right := l.keyring.CheckMAC(l.macOr(found, known), "operator-token", []byte(id), []byte(token.Reveal())); !right || !found {
+		if right := l.holds(token, id, l.macOr(found, known)); !right || !found {
 			return notAdmitted()
 		}
-		admitted.caller, admitted.token = operator, &known
-		if err := admissible(known, operator, now); err != nil {
-			return &holderRefused{err, &admitted}
-		}
-		return nil
+		admitted, err = l.admitted(known, operator, from, now)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	admitted.touch(ctx, now)
-	return &admitted, nil
+	return admitted, nil
+}
+
+// holds compares a token with the MAC of the one that has its id.
+func (l *Local) holds(token credential.Secret, id string, mac []byte) bool {
+	return l.keyring.CheckMAC(mac, "operator-token", []byte(id), []byte(token.Reveal()))
+}
+
+// admitted acts for the operator of a token whose holder proved it.
+func (l *Local) admitted(k Token, o Operator, from Origin, now time.Time) (*Local, error) {
+	a := *l
+	a.caller, a.token, a.origin = o, &k, from
+	if err := admissible(k, o, now); err != nil {
+		return nil, &holderRefused{err, &a}
+	}
+	return &a, nil
 }
 
 // holderRefused is the refusal of who proved to hold a token that lets nobody in any more.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keyctl/internal/access"
 	"keyctl/internal/credential"
 	"keyctl/internal/envelope"
 	"keyctl/internal/fault"
@@ -51,20 +52,65 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
 	return weigh(tx, Admission{*cred, rec.Key}, q, now)
 }
 
+// VerifyFor is Admit, and Verify by whom it admits, in one look at the store: gateways ask so at every request. It is for what they
+// ask mostly, whether the holder of a credential's secret signing key may come in. unsupported: the question is another one, or one
+// of the two refuses, and each is to be asked for itself, which tells why; nothing was decided or remembered.
+func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Origin, q Question) (*Local, Verdict, error) {
+	otherwise := fault.New(fault.Unsupported, "the token and the question are to be looked at one after the other")
+	id, err := credential.OperatorTokenID(token)
+	if err != nil || !credential.IsAccessKeyID(q.AccessKeyID) || q.Key != "" || q.Signed != nil || q.Dataset != "" || q.PrivateKey {
+		return nil, Verdict{}, otherwise
+	}
+	var admitted *Local
+	var verdict Verdict
+	var now time.Time
+	err = l.store.View(ctx, func(tx Tx) error {
+		now = Instant(l.env.Now())
+		tx.StandsAlone()
+		known, operator, candidate, err := tx.BearerAndCandidate(id, q.AccessKeyID)
+		if fault.Is(err, fault.NotFound) {
+			return otherwise
+		}
+		if err != nil {
+			return err
+		}
+		right := l.holds(token, id, known.MAC)
+		if admitted, err = l.admitted(known, operator, from, now); !right || err != nil || !operator.Role.May(access.Verify) {
+			return otherwise
+		}
+		verdict, err = admitted.judgeCandidate(tx, candidate, q, now)
+		return err
+	})
+	if err != nil {
+		return nil, Verdict{}, err
+	}
+	admitted.touch(ctx, now)
+	return admitted, verdict, nil
+}
+
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
 // same work (R3).
 func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
-	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
 	if q.Dataset == "" && !q.PrivateKey {
 		tx.StandsAlone()
 	}
+	c, err := l.candidate(tx, q.AccessKeyID)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return l.judgeCandidate(tx, c, q, now)
+}
+
+// judgeCandidate is judgeCredential with what the store has.
+func (l *Local) judgeCandidate(tx Tx, c Candidate, q Question, now time.Time) (Verdict, error) {
+	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
 	proves := q.SigningKey.Equal
 	if signed := q.Signed; signed != nil {
 		proves = func(signingKey credential.Secret) bool {
 			return signed.Check(signingKey, signed.Body, now, cmp.Or(l.env.Skew, signature.Skew)) == nil
 		}
 	}
-	a, err := l.proven(tx, q.AccessKeyID, proves, now)
+	a, err := l.provenOf(c, q.AccessKeyID, proves, now)
 	if fault.Is(err, fault.Unauthenticated) {
 		return unknown, nil
 	}
@@ -85,21 +131,31 @@ func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, erro
 	return verdict, nil
 }
 
+// candidate finds what the proof of a credential is held against, for an id that is not there as well (R3).
+func (l *Local) candidate(tx Tx, accessKeyID string) (Candidate, error) {
+	if !credential.IsAccessKeyID(accessKeyID) {
+		accessKeyID = l.decoy // which takes as long
+	}
+	c, err := tx.Candidate(accessKeyID)
+	if fault.Is(err, fault.NotFound) {
+		c, err = tx.Candidate(l.decoy)
+	}
+	return c, err
+}
+
 // proven finds what decides about the holder of a credential, who has to prove that he has its secret signing key: proves is
 // called once, for an unknown id as well (R3). unauthenticated: for an unknown id, a failed proof, a deleted key, and a
 // credential that is over for good, from that moment on and not only once it was wiped.
 func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
-	asked := accessKeyID
-	if !credential.IsAccessKeyID(asked) {
-		asked = l.decoy // at the cost of the same work
-	}
-	c, err := tx.Candidate(asked)
-	if fault.Is(err, fault.NotFound) {
-		c, err = tx.Candidate(l.decoy)
-	}
+	c, err := l.candidate(tx, accessKeyID)
 	if err != nil {
 		return Admission{}, err
 	}
+	return l.provenOf(c, accessKeyID, proves, now)
+}
+
+// provenOf is proven with what the store has.
+func (l *Local) provenOf(c Candidate, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
 	signing, err := l.keyring.Open(signingKeySlot(c.Credential.AccessKeyID), c.Credential.SigningKey)
 	if err != nil {
 		return Admission{}, err

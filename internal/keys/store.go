@@ -84,7 +84,7 @@ type Tx interface {
 	// fields that Admission names. For an id that is not there, and a credential that was wiped, it is that of the credential whose
 	// id comes before, byte by byte, and how long it takes does not tell (R3). not_found: none comes before.
 	Candidate(accessKeyID string) (Candidate, error)
-	// StandsAlone says in a View that nothing but the next statement is asked, a Candidate or a Bearer, so that it needs no
+	// StandsAlone says in a View that nothing but the next statement is asked, a Candidate, a Bearer or both in one, so that it needs no
 	// transaction around it. When something is asked after all, the View's function runs again.
 	StandsAlone()
 	// Reach finds one dataset of a key by name, tombstones excluded; ReachByID by its id; Reached all of them, ordered by name,
@@ -130,6 +130,8 @@ type Tx interface {
 	// of the token, ids, MAC, datasets, when it was used last, and the times of its states; of the operator id, name, role, and the
 	// times of its states.
 	Bearer(tokenID string) (Token, Operator, error)
+	// BearerAndCandidate is Bearer and Candidate in one. not_found: one of them is not there.
+	BearerAndCandidate(tokenID, accessKeyID string) (Token, Operator, Candidate, error)
 	// Tokens returns all tokens in the order they were made, revoked ones included.
 	Tokens() ([]Token, error)
 	PutToken(Token) error

@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"crypto/rand"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -307,4 +308,79 @@ func TestTokensOfOthers(t *testing.T) {
 	keystest.WantCode(t, "CreateToken() of an admin with datasets", err, fault.Invalid)
 	_, err = c.owner.CreateToken(t.Context(), keys.NewToken{Token: drawToken(t), Operator: "nobody"})
 	keystest.WantCode(t, "CreateToken() for nobody", err, fault.NotFound)
+}
+
+// TestVerifyFor asks for a gateway in one look what Admit and Verify answer in two.
+func TestVerifyFor(t *testing.T) {
+	c := newTeam(t)
+	other, token := sameID(t)
+	c.hire(t, "gateway", access.Verifier, func(r *keys.NewToken) { r.Token = token })
+	auditor, ended := c.hire(t, "auditor", access.Auditor), c.hire(t, "former", access.Verifier)
+	if _, err := c.owner.DisableOperator(t.Context(), "former"); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := newKey(t, c.owner, "web-01")
+	wrong := d.Question()
+	wrong.PrivateKey, wrong.SigningKey = false, keystest.Draw(t).SigningKey
+	usual := wrong
+	usual.SigningKey = d.SigningKey
+	used := func() *time.Time {
+		t.Helper()
+		views, err := c.owner.Tokens(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range views {
+			if v.Operator == "gateway" {
+				return v.LastUsedAt
+			}
+		}
+		t.Fatal("the token is gone")
+		return nil
+	}
+	withDataset, named, signed := usual, usual, usual
+	withDataset.Dataset, named.Key, signed.Signed = "files", "web-01", &keys.SignedRequest{}
+	withKey, odd := usual, usual
+	withKey.PrivateKey, odd.AccessKeyID = true, "nobody"
+	for what, ask := range map[string]struct {
+		token credential.Secret
+		q     keys.Question
+	}{
+		"a dataset": {token, withDataset}, "a key": {token, named}, "a request": {token, signed}, "a private key": {token, withKey},
+		"no id": {token, odd}, "no token": {credential.Secret{}, usual}, "another token": {drawToken(t), usual},
+		"another token of this id": {other, usual}, "an auditor": {auditor, usual}, "a disabled operator": {ended, usual},
+	} {
+		_, _, err := c.owner.VerifyFor(t.Context(), ask.token, office, ask.q)
+		keystest.WantCode(t, "VerifyFor() with "+what, err, fault.Unsupported)
+	}
+	if at := used(); at != nil {
+		t.Errorf("a question that was not answered used the token at %s", at)
+	}
+	admitted, verdict, err := c.owner.VerifyFor(t.Context(), token, office, usual)
+	if err != nil || !verdict.Allowed || admitted.Caller().Name != "gateway" || admitted.TokenID() == "" {
+		t.Errorf("VerifyFor() = %+v, %v, want it allowed, by the gateway", verdict, err)
+	}
+	if at := used(); at == nil || !at.Equal(c.clock.Now()) {
+		t.Errorf("the token was used at %v, want %s", at, c.clock.Now())
+	}
+	if _, verdict, err = c.owner.VerifyFor(t.Context(), token, office, wrong); err != nil || verdict.Allowed || verdict.Reason != keys.ReasonUnknown {
+		t.Errorf("VerifyFor() with a wrong secret = %+v, %v, want unknown", verdict, err)
+	}
+}
+
+// sameID draws two tokens that have one id.
+func sameID(t *testing.T) (a, b credential.Secret) {
+	t.Helper()
+	draw := func() credential.Secret {
+		token, err := credential.DrawOperatorToken(io.MultiReader(strings.NewReader(strings.Repeat("t", 12)), rand.Reader))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	a, b = draw(), draw()
+	if x, y := a.Reveal(), b.Reveal(); x[:16] != y[:16] || x == y {
+		t.Fatal("the ids are not equal, or the tokens are")
+	}
+	return a, b
 }

@@ -10,30 +10,38 @@ import (
 
 // selectCandidate finds a credential that still has its secret, or else the one whose id comes before. Whichever it is, one search
 // of one index ends at one row, so that the time tells nothing (R3).
-const selectCandidate = `SELECT c.access_key_id, c.key_id, c.pending_until, c.proven_at, c.grace_until, c.ended_at,
+const (
+	selectCandidate  = `SELECT ` + candidateColumns + ` FROM ` + fromCandidate + ` WHERE c.access_key_id <= $1 AND ` + thisCandidate
+	candidateColumns = `c.access_key_id, c.key_id, c.pending_until, c.proven_at, c.grace_until, c.ended_at,
 		COALESCE(c.ended_as, ''), c.signing_key, c.last_used_at,
-		k.name, k.ip_ranges, k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
-	FROM credentials AS c JOIN keys AS k ON k.id = c.key_id
-	WHERE c.access_key_id <= $1 AND c.signing_key IS NOT NULL ORDER BY c.access_key_id DESC LIMIT 1`
+		k.name, k.ip_ranges, k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at`
+	fromCandidate = `credentials AS c JOIN keys AS k ON k.id = c.key_id`
+	thisCandidate = `c.signing_key IS NOT NULL ORDER BY c.access_key_id DESC LIMIT 1`
+)
+
+// candidateFields are what candidateColumns are scanned into.
+func candidateFields(found *keys.Candidate) []any {
+	c, k := &found.Credential, &found.Key
+	return []any{
+		&c.AccessKeyID, &c.KeyID, instant{&c.PendingUntil}, instant{&c.ProvenAt}, instant{&c.GraceUntil}, instant{&c.EndedAt},
+		&c.EndedAs, &c.SigningKey, instant{&c.LastUsedAt},
+		&k.Name, &found.Ranges, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt}, instant{&k.CompromisedAt},
+		instant{&k.DeletedAt},
+	}
+}
 
 // Candidate implements keys.Tx.
 func (t *tx) Candidate(accessKeyID string) (keys.Candidate, error) {
-	c, found, err := first(t, scanCandidate, selectCandidate, accessKeyID)
+	read := func(row scan) (c keys.Candidate, err error) {
+		err = row(candidateFields(&c)...)
+		c.Key.ID = c.Credential.KeyID
+		return c, err
+	}
+	c, found, err := first(t, read, selectCandidate, accessKeyID)
 	if err == nil && !found {
 		err = noCredential(accessKeyID)
 	}
 	return c, err
-}
-
-func scanCandidate(row scan) (keys.Candidate, error) {
-	var found keys.Candidate
-	c, k := &found.Credential, &found.Key
-	err := row(&c.AccessKeyID, &c.KeyID, instant{&c.PendingUntil}, instant{&c.ProvenAt}, instant{&c.GraceUntil}, instant{&c.EndedAt},
-		&c.EndedAs, &c.SigningKey, instant{&c.LastUsedAt},
-		&k.Name, &found.Ranges, instant{&k.ActivatedAt}, instant{&k.ExpiresAt}, instant{&k.DisabledAt}, instant{&k.CompromisedAt},
-		instant{&k.DeletedAt})
-	k.ID = c.KeyID
-	return found, err
 }
 
 // selectReach reads what scanReach takes; the key's id is its first parameter.

@@ -73,6 +73,47 @@ func TestCandidate(t *testing.T) {
 	})
 }
 
+func TestBearerAndCandidate(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		cred := putReached(t, s)
+		token := keys.Token{
+			ID: "t1", OperatorID: testOperator.ID, MAC: []byte("mac"), Datasets: []string{"ds_1"}, CreatedAt: morning, ExpiresAt: morning.Add(time.Hour),
+			RevokedAt: morning, LastUsedAt: morning,
+		}
+		update(t, s, func(tx keys.Tx) error {
+			return firstError([]error{tx.PutOperator(testOperator), tx.PutToken(token), tx.PutToken(keys.Token{ID: "t2", OperatorID: testOperator.ID, MAC: []byte("2"), CreatedAt: morning})})
+		})
+		type both struct {
+			Token     keys.Token
+			Operator  keys.Operator
+			Candidate keys.Candidate
+		}
+		for _, id := range []string{cred.AccessKeyID, cred.AccessKeyID + "0"} {
+			got := view(t, s, func(tx keys.Tx) (b both, err error) {
+				b.Token, b.Operator, b.Candidate, err = tx.BearerAndCandidate(token.ID, id)
+				return b, err
+			})
+			want := view(t, s, func(tx keys.Tx) (b both, err error) {
+				if b.Token, b.Operator, err = tx.Bearer(token.ID); err == nil {
+					b.Candidate, err = tx.Candidate(id)
+				}
+				return b, err
+			})
+			diff(t, "BearerAndCandidate()", got, want)
+			if got.Token.ExpiresAt != token.ExpiresAt || got.Candidate.Credential.AccessKeyID != cred.AccessKeyID {
+				t.Errorf("BearerAndCandidate() = %+v", got)
+			}
+		}
+		for what, ids := range map[string][2]string{"of no token": {"t3", cred.AccessKeyID}, "of what comes before all": {token.ID, "KC"}} {
+			wantCode(t, s, "BearerAndCandidate() "+what, fault.NotFound, func(tx keys.Tx) error {
+				_, _, _, err := tx.BearerAndCandidate(ids[0], ids[1])
+				return err
+			})
+		}
+	})
+}
+
 func TestReach(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)

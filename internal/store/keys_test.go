@@ -414,6 +414,7 @@ func TestListPlans(t *testing.T) {
 	if plan := queryPlan(t, s, selectCandidate, "KCa"); !strings.HasPrefix(plan, "SEARCH c USING INDEX credentials_admissible (access_key_id<?)\nSEARCH k") {
 		t.Errorf("a candidate is not found by one search each:\n%s", plan)
 	}
+	check(t, selectBearerAndCandidate, "t", "KCa")
 	for _, condition := range []string{"keys.id = $1", "keys.id = (SELECT key_id FROM credentials WHERE access_key_id = $1)", "keys.name = $1 AND keys.deleted_at IS NULL"} {
 		plan := queryPlan(t, s, selectRecord+`WHERE `+condition, "a")
 		if strings.Contains(plan, "SCAN") {

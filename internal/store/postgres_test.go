@@ -546,6 +546,7 @@ func TestPostgresListPlans(t *testing.T) {
 	}
 	check(t, "credentials_open", `SELECT `+credentialColumns+` FROM credentials WHERE key_id IN (`+idArray+`) AND ended_at IS NULL`, `["a","b"]`)
 	check(t, "credentials_admissible", selectCandidate, "KCa")
+	check(t, "credentials_admissible", selectBearerAndCandidate, "t", "KCa")
 	check(t, "datasets_live_name", selectDataset+`WHERE datasets.deleted_at IS NULL AND datasets.name > $1 ORDER BY datasets.name LIMIT $2`, "", 10)
 	check(t, "primary_keys_name_key", selectPrimaryKey+`WHERE name > $1 ORDER BY name LIMIT $2`, "", 10)
 }

@@ -27,30 +27,61 @@ func (t *tx) Token(id string) (keys.Token, error) {
 	return k, err
 }
 
+// bearer is a token and the operator whom it lets in.
+type bearer struct {
+	token    keys.Token
+	operator keys.Operator
+}
+
+const (
+	bearerColumns = `tokens.operator_id, tokens.mac, tokens.datasets, tokens.expires_at, tokens.revoked_at, tokens.last_used_at,
+		operators.name, operators.role, operators.disabled_at, operators.deleted_at`
+	fromBearer = ` FROM tokens JOIN operators ON operators.id = tokens.operator_id`
+)
+
+// read reads bearerColumns and what follows them.
+func (b *bearer) read(row scan, tokenID string, more ...any) (err error) {
+	var role string
+	k, o := &b.token, &b.operator
+	if err := row(append([]any{&k.OperatorID, &k.MAC, document{&k.Datasets}, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
+		&o.Name, &role, instant{&o.DisabledAt}, instant{&o.DeletedAt}}, more...)...); err != nil {
+		return err
+	}
+	k.ID, o.ID = tokenID, k.OperatorID
+	o.Role, err = access.ParseRole(role)
+	return err
+}
+
 // Bearer implements keys.Tx.
 func (t *tx) Bearer(tokenID string) (keys.Token, keys.Operator, error) {
-	type bearer struct {
-		token    keys.Token
-		operator keys.Operator
-	}
-	read := func(row scan) (b bearer, err error) {
-		var role string
-		k, o := &b.token, &b.operator
-		if err := row(&k.OperatorID, &k.MAC, document{&k.Datasets}, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
-			&o.Name, &role, instant{&o.DisabledAt}, instant{&o.DeletedAt}); err != nil {
-			return b, err
-		}
-		k.ID, o.ID = tokenID, k.OperatorID
-		o.Role, err = access.ParseRole(role)
-		return b, err
-	}
-	b, found, err := first(t, read, `SELECT tokens.operator_id, tokens.mac, tokens.datasets, tokens.expires_at, tokens.revoked_at,
-			tokens.last_used_at, operators.name, operators.role, operators.disabled_at, operators.deleted_at
-		FROM tokens JOIN operators ON operators.id = tokens.operator_id WHERE tokens.id = $1`, tokenID)
+	read := func(row scan) (b bearer, err error) { return b, b.read(row, tokenID) }
+	b, found, err := first(t, read, `SELECT `+bearerColumns+fromBearer+` WHERE tokens.id = $1`, tokenID)
 	if err == nil && !found {
 		err = noToken(tokenID)
 	}
 	return b.token, b.operator, err
+}
+
+// selectBearerAndCandidate joins one row with one row.
+const selectBearerAndCandidate = `SELECT ` + bearerColumns + `, ` + candidateColumns + fromBearer + `, ` + fromCandidate + `
+	WHERE tokens.id = $1 AND c.access_key_id <= $2 AND ` + thisCandidate
+
+// BearerAndCandidate implements keys.Tx.
+func (t *tx) BearerAndCandidate(tokenID, accessKeyID string) (keys.Token, keys.Operator, keys.Candidate, error) {
+	type both struct {
+		bearer
+		keys.Candidate
+	}
+	read := func(row scan) (b both, err error) {
+		err = b.read(row, tokenID, candidateFields(&b.Candidate)...)
+		b.Key.ID = b.Credential.KeyID
+		return b, err
+	}
+	b, found, err := first(t, read, selectBearerAndCandidate, tokenID, accessKeyID)
+	if err == nil && !found {
+		err = fault.New(fault.NotFound, "no token %q, or no credential %q", tokenID, accessKeyID)
+	}
+	return b.token, b.operator, b.Candidate, err
 }
 
 func noToken(id string) *fault.Error { return fault.New(fault.NotFound, "no token %q", id) }
