@@ -56,7 +56,7 @@ func newDB(path string, opts Options) (*DB, error) {
 	case opts.Examine:
 		reading, writing = forExamining, forExamining
 	}
-	db.readers = newPool(db.path, reading, maxReaders)
+	db.readers = newPool(db.path, reading, readers())
 	db.writer = newPool(db.path, writing, 1)
 	return db, nil
 }

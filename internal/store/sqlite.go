@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -33,8 +34,12 @@ const (
 	// patientWait serves work outside DB.run: upgrades and copies.
 	patientWait = 5 * time.Second
 
-	maxReaders = 4
+	minReaders, maxReaders = 2, 4
 )
+
+// readers is how many connections read a file at once: as many as there are processors, within limits. Each has a cache of its own,
+// which every commit of somebody else makes worthless, so that more of them read the same pages more often.
+func readers() int { return min(max(runtime.GOMAXPROCS(0), minReaders), maxReaders) }
 
 // purpose says what a connection is for.
 type purpose string

@@ -54,7 +54,7 @@ func TestR41_DurabilitySettings(t *testing.T) {
 		pool     *pool
 		size     int
 		readOnly string
-	}{{"reader", db.readers, maxReaders, "1"}, {"writer", db.writer, 1, "0"}} {
+	}{{"reader", db.readers, readers(), "1"}, {"writer", db.writer, 1, "0"}} {
 		var taken []*connection
 		for range p.size {
 			c, err := p.pool.take(t.Context(), within(time.Second))
