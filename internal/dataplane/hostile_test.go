@@ -506,9 +506,15 @@ func (tx tracingTx) Candidate(id string) (keys.Candidate, error) {
 	return c, err
 }
 
-func (tx tracingTx) Reached(id string) ([]keys.Reach, error) {
-	r, err := tx.Tx.Reached(id)
+func (tx tracingTx) Reached(id string, only keys.DatasetType) ([]keys.Reach, error) {
+	r, err := tx.Tx.Reached(id, only)
 	tx.s.note("Reached", err)
+	return r, err
+}
+
+func (tx tracingTx) NewRelease(keyID, accessKeyID string) (keys.Release, error) {
+	r, err := tx.Tx.NewRelease(keyID, accessKeyID)
+	tx.s.note("NewRelease", err)
 	return r, err
 }
 

@@ -24,6 +24,14 @@ type Reach struct {
 	PrimaryKeyDisabled bool
 }
 
+// Release is what handing out a data key of an unstructured dataset takes. Of the dataset only id, name, type, algorithm and Primary
+// Key are set. The version is zero when the Primary Key has no such version.
+type Release struct {
+	Reach    Reach
+	Version  PrimaryKeyVersion
+	Material Material // of the calling credential
+}
+
 // DataKey is one data key of a structured dataset, as stored. The highest number encrypts; all of them decrypt.
 type DataKey struct {
 	DatasetID string

@@ -130,42 +130,43 @@ func forbidden(a Admission, why string) error {
 func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (ReleasedKey, error) {
 	defer p.journal.begin()()
 	var a Admission
-	var reach Reach
-	var version PrimaryKeyVersion
-	var material Material
+	var r Release
 	err := p.local.store.View(ctx, func(tx Tx) (err error) {
 		if a, err = p.admit(tx, claim); err != nil {
 			return err
 		}
-		if reach, err = unstructuredOf(tx, a); err != nil {
+		r, err = tx.NewRelease(a.Key.ID, a.Credential.AccessKeyID)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			return forbidden(a, "the key has no unstructured dataset")
+		case err != nil:
 			return err
+		case !r.Reach.Encrypt:
+			return forbidden(a, "the key may not encrypt in its unstructured dataset")
 		}
-		if version, material, err = releaseMaterial(tx, a, reach, 0); err != nil {
-			return err
-		}
-		return nil
+		return r.open(a)
 	})
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	plain := make([]byte, keyBytes(reach.Algorithm))
+	plain := make([]byte, keyBytes(r.Reach.Algorithm))
 	_, _ = rand.Read(plain) // documented never to return an error
 	defer clear(plain)
-	primary, err := p.local.openPrimary(reach.PrimaryKeyID, version)
+	primary, err := p.local.openPrimary(r.Reach.PrimaryKeyID, r.Version)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	sealed, err := primary.Seal(version.Version, dataKeyBinding(reach.ID), plain)
+	sealed, err := primary.Seal(r.Version.Version, dataKeyBinding(r.Reach.ID), plain)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	released, err := release(reach, material, plain)
+	released, err := r.wrap(plain)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	released.Encrypted = encodeDataKey(reach.ID, sealed)
-	return released, p.record(ctx, a, claim.From, "data-keys.encrypt", []Reach{reach},
-		"uses", strconv.Itoa(uses), "primary_key_version", formatUint(version.Version))
+	released.Encrypted = encodeDataKey(r.Reach.ID, sealed)
+	return released, p.record(ctx, a, claim.From, "data-keys.encrypt", []Reach{r.Reach},
+		"uses", strconv.Itoa(uses), "primary_key_version", formatUint(r.Version.Version))
 }
 
 // OpenDataKey gives back a data key that NewDataKey made, to any credential of any key that may decrypt in its dataset. invalid:
@@ -173,9 +174,7 @@ func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (Rele
 func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []byte) (ReleasedKey, error) {
 	defer p.journal.begin()()
 	var a Admission
-	var reach Reach
-	var version PrimaryKeyVersion
-	var material Material
+	var r Release
 	var sealed []byte
 	err := p.local.store.View(ctx, func(tx Tx) (err error) {
 		if a, err = p.admit(tx, claim); err != nil {
@@ -189,70 +188,45 @@ func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []by
 		if err != nil {
 			return err
 		}
-		if reach, err = tx.ReachByID(a.Key.ID, datasetID); err != nil {
+		if r, err = tx.OldRelease(a.Key.ID, a.Credential.AccessKeyID, datasetID, number); err != nil {
 			return notReached(err)
 		}
-		if !reach.Decrypt {
+		if !r.Reach.Decrypt {
 			return forbidden(a, "the key may not decrypt in this dataset")
 		}
-		version, material, err = releaseMaterial(tx, a, reach, number)
-		if fault.Is(err, fault.NotFound) { // a version that never was
-			return fault.New(fault.Invalid, "the encrypted data key cannot be opened").WithCause(err)
-		}
-		return err
+		return r.open(a)
 	})
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	primary, err := p.local.openPrimary(reach.PrimaryKeyID, version)
+	primary, err := p.local.openPrimary(r.Reach.PrimaryKeyID, r.Version)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
-	plain, err := primary.Open(version.Version, dataKeyBinding(reach.ID), sealed)
+	plain, err := primary.Open(r.Version.Version, dataKeyBinding(r.Reach.ID), sealed)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
 	defer clear(plain)
-	released, err := release(reach, material, plain)
+	released, err := r.wrap(plain)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
 	released.Encrypted = encrypted
-	return released, p.record(ctx, a, claim.From, "data-keys.decrypt", []Reach{reach}, "primary_key_version", formatUint(version.Version))
+	return released, p.record(ctx, a, claim.From, "data-keys.decrypt", []Reach{r.Reach}, "primary_key_version", formatUint(r.Version.Version))
 }
 
-// unstructuredOf finds the dataset a key encrypts unstructured data in: clients do not name it.
-func unstructuredOf(tx Tx, a Admission) (Reach, error) {
-	reached, err := tx.Reached(a.Key.ID)
-	if err != nil {
-		return Reach{}, err
+// open refuses what is switched off, and a version that never was.
+func (r Release) open(a Admission) error {
+	switch {
+	case r.Reach.PrimaryKeyDisabled:
+		return forbidden(a, "the dataset's Primary Key is disabled")
+	case r.Version.Version == 0:
+		return fault.New(fault.Invalid, "the encrypted data key cannot be opened")
+	case r.Version.State() == PrimaryKeyDisabled:
+		return forbidden(a, "this version of the dataset's Primary Key is disabled")
 	}
-	for _, r := range reached {
-		if r.Type != Unstructured {
-			continue
-		}
-		if !r.Encrypt {
-			return r, forbidden(a, "the key may not encrypt in its unstructured dataset")
-		}
-		return r, nil
-	}
-	return Reach{}, forbidden(a, "the key has no unstructured dataset")
-}
-
-// releaseMaterial reads what the release of a data key takes, version 0 being the one that encrypts.
-func releaseMaterial(tx Tx, a Admission, r Reach, number uint32) (PrimaryKeyVersion, Material, error) {
-	if r.PrimaryKeyDisabled {
-		return PrimaryKeyVersion{}, Material{}, forbidden(a, "the dataset's Primary Key is disabled")
-	}
-	version, err := tx.PrimaryKeyVersion(r.PrimaryKeyID, number)
-	if err != nil {
-		return version, Material{}, err
-	}
-	if version.State() == PrimaryKeyDisabled {
-		return version, Material{}, forbidden(a, "this version of the dataset's Primary Key is disabled")
-	}
-	material, err := tx.Material(a.Credential.AccessKeyID)
-	return version, material, err
+	return nil
 }
 
 // openPrimary opens one version of a Primary Key.
@@ -265,17 +239,17 @@ func (l *Local) openPrimary(id string, version PrimaryKeyVersion) (envelope.Prim
 	return envelope.PrimaryKeyFromBytes(raw)
 }
 
-// release wraps a data key for the caller.
-func release(r Reach, m Material, plain []byte) (ReleasedKey, error) {
-	wrapped, err := credential.Wrap(m.PublicKey, plain)
+// wrap wraps a data key for the caller.
+func (r Release) wrap(plain []byte) (ReleasedKey, error) {
+	wrapped, err := credential.Wrap(r.Material.PublicKey, plain)
 	if err != nil {
 		return ReleasedKey{}, err
 	}
 	session := make([]byte, 16)
 	_, _ = rand.Read(session)
-	fingerprint := sha256.Sum256(m.PublicKey)
+	fingerprint := sha256.Sum256(r.Material.PublicKey)
 	return ReleasedKey{
-		Dataset: r.Name, Algorithm: algorithmOf(plain), PrivateKeyPEM: m.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
+		Dataset: r.Reach.Name, Algorithm: algorithmOf(plain), PrivateKeyPEM: r.Material.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
 		Session: hex.EncodeToString(session), Wrapped: wrapped,
 	}, nil
 }

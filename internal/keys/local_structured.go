@@ -169,9 +169,9 @@ func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string,
 func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []string) ([]StructuredKeys, error) {
 	defer p.journal.begin()()
 	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
-		reached, err := tx.Reached(a.Key.ID)
+		reached, err := tx.Reached(a.Key.ID, Structured)
 		return slices.DeleteFunc(reached, func(r Reach) bool {
-			return r.Type != Structured || r.PrimaryKeyDisabled || len(names) > 0 && !slices.Contains(names, r.Name)
+			return r.PrimaryKeyDisabled || len(names) > 0 && !slices.Contains(names, r.Name)
 		}), err
 	})
 	if err != nil {

@@ -44,11 +44,24 @@ func (t *tx) Candidate(accessKeyID string) (keys.Candidate, error) {
 	return c, err
 }
 
-// selectReach reads what scanReach takes; the key's id is its first parameter.
-const selectReach = `SELECT ` + datasetColumns + `, ` + grantColumns + `, primary_keys.disabled_at
-	FROM key_datasets JOIN datasets ON datasets.id = key_datasets.dataset_id
-	JOIN primary_keys ON primary_keys.id = datasets.primary_key_id
-	WHERE key_datasets.key_id = $1 AND datasets.deleted_at IS NULL`
+const (
+	// fromReach and ofKey find the datasets that a key reaches; its id is the first parameter.
+	fromReach = ` FROM key_datasets JOIN datasets ON datasets.id = key_datasets.dataset_id
+		JOIN primary_keys ON primary_keys.id = datasets.primary_key_id`
+	ofKey = ` WHERE key_datasets.key_id = $1 AND datasets.deleted_at IS NULL`
+
+	// selectReach reads what scanReach takes.
+	selectReach = `SELECT ` + datasetColumns + `, ` + grantColumns + `, primary_keys.disabled_at` + fromReach + ofKey
+
+	// selectRelease and fromRelease read what Release scans; the id of the credential is the second parameter.
+	selectRelease = `SELECT datasets.id, datasets.name, datasets.type, datasets.algorithm, datasets.primary_key_id, ` + grantColumns + `,
+			primary_keys.disabled_at, v.version, v.created_at, v.disabled_at, v.sealed, m.public_key, m.private_key_pem` + fromReach + `
+		LEFT JOIN credential_material AS m ON m.access_key_id = $2
+		LEFT JOIN primary_key_versions AS v ON v.primary_key_id = primary_keys.id AND v.version = `
+	selectNewRelease = selectRelease + `(SELECT MAX(version) FROM primary_key_versions WHERE primary_key_id = primary_keys.id)` + ofKey +
+		` AND datasets.type = 'unstructured'`
+	selectOldRelease = selectRelease + `$4` + ofKey + ` AND datasets.id = $3`
+)
 
 func scanReach(row scan) (keys.Reach, error) {
 	var r keys.Reach
@@ -61,26 +74,50 @@ func scanReach(row scan) (keys.Reach, error) {
 
 // Reach implements keys.Tx.
 func (t *tx) Reach(keyID, name string) (keys.Reach, error) {
-	return t.reach(name, selectReach+` AND datasets.name = $2`, keyID, name)
-}
-
-// ReachByID implements keys.Tx.
-func (t *tx) ReachByID(keyID, datasetID string) (keys.Reach, error) {
-	return t.reach(datasetID, selectReach+` AND datasets.id = $2`, keyID, datasetID)
-}
-
-func (t *tx) reach(ref, query string, args ...any) (keys.Reach, error) {
-	r, found, err := first(t, scanReach, query, args...)
+	r, found, err := first(t, scanReach, selectReach+` AND datasets.name = $2`, keyID, name)
 	if err == nil && !found {
-		err = fault.New(fault.NotFound, "no dataset %q", ref)
+		err = noDataset(name)
 	}
 	return r, err
 }
 
 // Reached implements keys.Tx.
-func (t *tx) Reached(keyID string) ([]keys.Reach, error) {
-	return list(t, scanReach, selectReach+` ORDER BY datasets.name`, keyID)
+func (t *tx) Reached(keyID string, only keys.DatasetType) ([]keys.Reach, error) {
+	return list(t, scanReach, selectReach+` AND ($2 = '' OR datasets.type = $2) ORDER BY datasets.name`, keyID, string(only))
 }
+
+// NewRelease implements keys.Tx.
+func (t *tx) NewRelease(keyID, accessKeyID string) (keys.Release, error) {
+	return t.release(accessKeyID, "unstructured", selectNewRelease, keyID, accessKeyID)
+}
+
+// OldRelease implements keys.Tx.
+func (t *tx) OldRelease(keyID, accessKeyID, datasetID string, version uint32) (keys.Release, error) {
+	return t.release(accessKeyID, datasetID, selectOldRelease, keyID, accessKeyID, datasetID, int64(version))
+}
+
+func (t *tx) release(accessKeyID, dataset, query string, args ...any) (keys.Release, error) {
+	read := func(row scan) (out keys.Release, err error) {
+		var disabledAt time.Time
+		r, v, m := &out.Reach, &out.Version, &out.Material
+		err = row(append(append([]any{&r.ID, &r.Name, &r.Type, &r.Algorithm, &r.PrimaryKeyID}, grantFields(&r.Grant)...),
+			instant{&disabledAt}, orZero(&v.Version), instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed, &m.PublicKey, &m.PrivateKeyPEM)...)
+		r.PrimaryKeyDisabled = !disabledAt.IsZero()
+		return out, err
+	}
+	out, found, err := first(t, read, query, args...)
+	switch {
+	case err != nil:
+		return out, err
+	case !found:
+		return out, noDataset(dataset)
+	case out.Material.PublicKey == nil:
+		return out, storeDamaged(t.db.path).WithCause(fmt.Errorf("the credential %s has no key pair", accessKeyID))
+	}
+	return out, nil
+}
+
+func noDataset(ref string) *fault.Error { return fault.New(fault.NotFound, "no dataset %q", ref) }
 
 // ReachedNames implements keys.Tx.
 func (t *tx) ReachedNames(keyID string) ([]string, error) {
@@ -155,7 +192,7 @@ func (t *tx) PutDataKey(k keys.DataKey) error {
 	case isTaken(err):
 		return fault.New(fault.Exists, "there is a data key %d already", k.Number).WithCause(err)
 	case isDangling(err):
-		return fault.New(fault.NotFound, "no dataset %q", k.DatasetID).WithCause(err)
+		return noDataset(k.DatasetID).WithCause(err)
 	}
 	return err
 }

@@ -122,18 +122,65 @@ func TestReach(t *testing.T) {
 		first := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(1), Grant: keys.FullGrant}}
 		second := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(2), Grant: keys.Grant{Decrypt: true}}, PrimaryKeyDisabled: true}
 		second.PrimaryKeyID = testPrimaryKey(2).ID
-		diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id) }), []keys.Reach{first, second})
+		for only, want := range map[keys.DatasetType][]keys.Reach{"": {first, second}, keys.Unstructured: {first, second}, keys.Structured: nil} {
+			diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id, only) }), want)
+		}
 		diff(t, "ReachedNames()", view(t, s, func(tx keys.Tx) ([]string, error) { return tx.ReachedNames(id) }), []string{first.Name, second.Name})
 		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, second.Name) }), second)
-		diff(t, "ReachByID()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(id, first.ID) }), first)
+		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, first.Name) }), first)
 		for what, read := range map[string]func(tx keys.Tx) (keys.Reach, error){
 			"a deleted dataset":         func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, testDataset(3).Name) },
-			"a dataset it has not":      func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(id, testDataset(4).ID) },
+			"a dataset it has not":      func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, testDataset(4).Name) },
 			"a dataset that is not one": func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, "nothing") },
 			"another key":               func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(testKey(2).ID, first.Name) },
 		} {
 			wantCode(t, s, what, fault.NotFound, func(tx keys.Tx) error { _, err := read(tx); return err })
 		}
+	})
+}
+
+func TestRelease(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		cred := putReached(t, s)
+		id, material := testKey(1).ID, keys.Material{PublicKey: []byte("public"), PrivateKeyPEM: []byte("private")}
+		primary := testPrimaryKey(1)
+		primary.Versions = append(primary.Versions, keys.PrimaryKeyVersion{Version: 2, CreatedAt: morning, DisabledAt: morning, Sealed: []byte("second")})
+		keyless := testCredential(testKey(2).ID, 1)
+		update(t, s, func(tx keys.Tx) error {
+			_, err := tx.Attach("ds_1", testKey(2).ID, keys.FullGrant, morning)
+			return firstError([]error{err, tx.PutMaterial(cred.AccessKeyID, material), tx.PutPrimaryKey(primary), tx.PutCredential(keyless)})
+		})
+		reach := func(n int, primary string, grant keys.Grant, disabled bool) keys.Reach {
+			d := testDataset(n)
+			return keys.Reach{Attachment: keys.Attachment{
+				Dataset: keys.Dataset{ID: d.ID, Name: d.Name, Type: d.Type, Algorithm: d.Algorithm, PrimaryKeyID: primary}, Grant: grant,
+			}, PrimaryKeyDisabled: disabled}
+		}
+		first, second := reach(1, "pk_1", keys.FullGrant, false), reach(2, "pk_2", keys.Grant{Decrypt: true}, true)
+		for _, c := range []struct {
+			dataset string
+			version uint32
+			want    keys.Release
+		}{
+			{"ds_1", 1, keys.Release{Reach: first, Version: primary.Versions[0], Material: material}},
+			{"ds_1", 2, keys.Release{Reach: first, Version: primary.Versions[1], Material: material}},
+			{"ds_1", 3, keys.Release{Reach: first, Material: material}},
+			{"ds_2", 1, keys.Release{Reach: second, Version: testPrimaryKey(2).Versions[0], Material: material}},
+		} {
+			diff(t, "OldRelease()", view(t, s, func(tx keys.Tx) (keys.Release, error) {
+				return tx.OldRelease(id, cred.AccessKeyID, c.dataset, c.version)
+			}), c.want)
+		}
+		for _, dataset := range []string{"ds_3", "ds_4", "ds_9", ""} {
+			wantCode(t, s, "OldRelease() of "+dataset, fault.NotFound, func(tx keys.Tx) error { _, err := tx.OldRelease(id, cred.AccessKeyID, dataset, 1); return err })
+		}
+		update(t, s, func(tx keys.Tx) error { _, err := tx.Detach("ds_2", id); return err })
+		diff(t, "NewRelease()", view(t, s, func(tx keys.Tx) (keys.Release, error) { return tx.NewRelease(id, cred.AccessKeyID) }),
+			keys.Release{Reach: first, Version: primary.Versions[1], Material: material})
+		wantCode(t, s, "NewRelease() without a key pair", fault.StoreDamaged, func(tx keys.Tx) error { _, err := tx.NewRelease(testKey(2).ID, keyless.AccessKeyID); return err })
+		update(t, s, func(tx keys.Tx) error { _, err := tx.Detach("ds_1", id); return err })
+		wantCode(t, s, "NewRelease() without a dataset", fault.NotFound, func(tx keys.Tx) error { _, err := tx.NewRelease(id, cred.AccessKeyID); return err })
 	})
 }
 
@@ -152,7 +199,7 @@ func TestAttachChangesTheGrant(t *testing.T) {
 				}
 				return err
 			})
-			got := view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.ReachByID(testKey(1).ID, "ds_1") })
+			got := view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(testKey(1).ID, testDataset(1).Name) })
 			if got.Grant != c.grant {
 				t.Errorf("the grant is %v, want %v", got.Grant, c.grant)
 			}

@@ -142,7 +142,7 @@ func (t *tx) RemoveDataset(id string) error {
 	case isDangling(err):
 		return fault.New(fault.StillAttached, "keys are attached to the dataset %q", id).WithCause(err)
 	case err == nil && removed == 0:
-		return fault.New(fault.NotFound, "no dataset %q", id)
+		return noDataset(id)
 	}
 	t.wiped = t.wiped || err == nil
 	return err
