@@ -30,11 +30,11 @@ func testChain(t testing.TB) Chain {
 // mustAppend appends e and returns the record and the new head.
 func mustAppend(t testing.TB, c Chain, head Head, e Event) (Record, Head) {
 	t.Helper()
-	r, next, err := c.Append(head, e)
+	records, next, err := c.Append(head, e)
 	if err != nil {
 		t.Fatalf("Append(%q, %+v) = %v", head.Value(), e, err)
 	}
-	return r, next
+	return records[0], next
 }
 
 func TestAppendedEventReadsBack(t *testing.T) {

@@ -70,27 +70,40 @@ func (c Chain) Genesis() Head { return c.sealHead(Head{}) }
 // maxBody bounds a record. With text cut as Event says, only very many details can reach it.
 const maxBody = 256 << 10
 
-// Append makes the record that follows head, and the head to store in head's place. The event is cleaned as Event
+// Append makes the records of events, which follow head, and the head to store in head's place. Events are cleaned as Event
 // says. A head that does not verify is store_damaged, so a tampered log is not continued; an event unfit for recording
-// is internal. The caller stores both results in the transaction of the change, or neither.
-func (c Chain) Append(head Head, e Event) (Record, Head, error) {
+// is internal. The caller stores all results in the transaction of the change, or none.
+func (c Chain) Append(head Head, events ...Event) ([]Record, Head, error) {
 	if err := c.VerifyHead(head); err != nil {
-		return Record{}, Head{}, err
+		return nil, Head{}, err
 	}
+	records := make([]Record, len(events))
+	for i, e := range events {
+		var err error
+		if records[i], err = c.record(head, e); err != nil {
+			return nil, Head{}, err
+		}
+		head = Head{Seq: records[i].Seq, Hash: records[i].Hash()}
+	}
+	return records, c.sealHead(head), nil
+}
+
+// record makes the record of an event, which follows head.
+func (c Chain) record(head Head, e Event) (Record, error) {
 	e, err := e.cleaned()
 	if err != nil {
-		return Record{}, Head{}, err
+		return Record{}, err
 	}
 	body, err := encode(Entry{Seq: head.Seq + 1, Prev: head.Hash, Event: e})
 	if err != nil {
-		return Record{}, Head{}, fmt.Errorf("encoding audit event %q: %w", e.Action, err)
+		return Record{}, fmt.Errorf("encoding audit event %q: %w", e.Action, err)
 	}
 	if len(body) > maxBody {
-		return Record{}, Head{}, unfit(e, "is too long")
+		return Record{}, unfit(e, "is too long")
 	}
 	r := Record{Seq: head.Seq + 1, Body: body}
 	r.MAC = c.recordMAC(c.newMAC(), r)
-	return r, c.sealHead(Head{Seq: r.Seq, Hash: r.Hash()}), nil
+	return r, nil
 }
 
 // VerifyHead reports whether the head is one this chain made: store_damaged if not. It says nothing about the records.

@@ -77,7 +77,7 @@ func TestR37_AppendRefusesForeignHead(t *testing.T) {
 			if err := tt.chain.VerifyHead(h); !fault.Is(err, fault.StoreDamaged) {
 				t.Errorf("VerifyHead = %v, want %s", err, fault.StoreDamaged)
 			}
-			if r, _, err := tt.chain.Append(h, testEvent()); !fault.Is(err, fault.StoreDamaged) || r.Body != nil {
+			if r, _, err := tt.chain.Append(h, testEvent()); !fault.Is(err, fault.StoreDamaged) || r != nil {
 				t.Errorf("Append = %+v, %v, want %s", r, err, fault.StoreDamaged)
 			}
 		})

@@ -328,11 +328,11 @@ type losingTx struct {
 	why error
 }
 
-func (tx losingTx) AppendAudit(r audit.Record, h audit.Head) error {
+func (tx losingTx) AppendAudit(head audit.Head, records ...audit.Record) error {
 	if tx.why != nil {
 		return tx.why
 	}
-	return tx.Tx.AppendAudit(r, h)
+	return tx.Tx.AppendAudit(head, records...)
 }
 
 // A data key that is not in the audit log does not leave, in whatever way the log fails.

@@ -26,7 +26,7 @@ func (s noAudit) Update(ctx context.Context, fn func(keys.Tx) error) error {
 
 type noAuditTx struct{ keys.Tx }
 
-func (noAuditTx) AppendAudit(audit.Record, audit.Head) error { return errNoAudit }
+func (noAuditTx) AppendAudit(audit.Head, ...audit.Record) error { return errNoAudit }
 
 // dump is everything the store holds, row by row.
 func (p *place) dump(t testing.TB) string {

@@ -31,7 +31,7 @@ type DataPlane struct {
 
 // NewDataPlane makes the DataPlane of a store.
 func NewDataPlane(l *Local) *DataPlane {
-	return &DataPlane{local: l, journal: &journal{local: l}}
+	return &DataPlane{local: l, journal: newJournal(l)}
 }
 
 // Claim is somebody's word that he has a credential.

@@ -12,8 +12,11 @@ import (
 const (
 	// maxBatch is how many entries one transaction of a journal takes at most.
 	maxBatch = 128
-	// gatherFor is how long a journal waits for requests that are under way and will have an entry, too.
+	// gatherFor is how long a journal waits at most for requests that are under way and will have an entry, too.
 	gatherFor = time.Millisecond
+	// settleFor is how long it waits, after it answered several, for those who ask again at once: without that they would come in
+	// two halves, of which one is written while the other one is at work.
+	settleFor = 250 * time.Microsecond
 	// journalWait bounds one transaction of a journal.
 	journalWait = 5 * time.Second
 )
@@ -27,7 +30,10 @@ type journal struct {
 	mu      sync.Mutex
 	waiting []entry
 	writing bool
+	all     chan struct{} // takes a value when everybody under way has an entry; it holds one
 }
+
+func newJournal(l *Local) *journal { return &journal{local: l, all: make(chan struct{}, 1)} }
 
 // entry is what one request wants remembered.
 type entry struct {
@@ -38,8 +44,27 @@ type entry struct {
 // begin tells of a request that may add an entry; the function it returns tells of the request's end.
 func (j *journal) begin() (end func()) {
 	j.running.Add(1)
-	return func() { j.running.Add(-1) }
+	return func() {
+		j.running.Add(-1)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.tell()
+	}
 }
+
+// tell says that all are there, if they are. The caller holds mu.
+func (j *journal) tell() {
+	if !j.complete() {
+		return
+	}
+	select {
+	case j.all <- struct{}{}:
+	default:
+	}
+}
+
+// complete reports whether waiting longer would bring no more entries into a batch. The caller holds mu.
+func (j *journal) complete() bool { return int64(len(j.waiting)) >= min(j.running.Load(), maxBatch) }
 
 // add has write run in a transaction and returns when it is durable, with the transaction's error. If ctx ends first, what was
 // asked for may still be written.
@@ -47,6 +72,7 @@ func (j *journal) add(ctx context.Context, write func(c *change) error) error {
 	done := make(chan error, 1)
 	j.mu.Lock()
 	j.waiting = append(j.waiting, entry{write, done})
+	j.tell()
 	start := !j.writing
 	j.writing = true
 	j.mu.Unlock()
@@ -63,7 +89,11 @@ func (j *journal) add(ctx context.Context, write func(c *change) error) error {
 
 // write makes transactions until nothing waits any more.
 func (j *journal) write() {
+	answered := 0
 	for {
+		if answered > 1 {
+			time.Sleep(settleFor)
+		}
 		j.gather()
 		j.mu.Lock()
 		batch := j.waiting[:min(len(j.waiting), maxBatch)]
@@ -86,16 +116,24 @@ func (j *journal) write() {
 		for _, e := range batch {
 			e.done <- err
 		}
+		answered = len(batch)
 	}
 }
 
 // gather waits a moment while requests are under way that have not added their entries yet.
 func (j *journal) gather() {
-	for limit := time.Now().Add(gatherFor); time.Now().Before(limit); time.Sleep(gatherFor / 20) {
+	limit := time.NewTimer(gatherFor)
+	defer limit.Stop()
+	for {
 		j.mu.Lock()
-		all := int64(len(j.waiting)) >= min(j.running.Load(), maxBatch)
+		complete := j.complete()
 		j.mu.Unlock()
-		if all {
+		if complete {
+			return
+		}
+		select {
+		case <-j.all: // perhaps a while ago
+		case <-limit.C:
 			return
 		}
 	}

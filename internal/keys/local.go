@@ -280,17 +280,12 @@ func (c *change) writeAudit() error {
 	if err != nil {
 		return err
 	}
-	for _, e := range c.events {
-		var record audit.Record
-		if record, head, err = c.l.chain.Append(head, e); err != nil {
-			return err
-		}
-		if err := c.AppendAudit(record, head); err != nil {
-			return err
-		}
-		c.written = record
+	records, head, err := c.l.chain.Append(head, c.events...)
+	if err != nil {
+		return err
 	}
-	return nil
+	c.written = records[len(records)-1]
+	return c.AppendAudit(head, records...)
 }
 
 func keyObject(k Key) audit.Object { return audit.Object{Type: "key", ID: k.ID, Name: k.Name} }

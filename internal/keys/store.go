@@ -159,8 +159,8 @@ type Tx interface {
 
 	// AuditHead answers not_found before the first record.
 	AuditHead() (audit.Head, error)
-	// AppendAudit stores the record and the head that follows from it. Its error, too, may be Update's.
-	AppendAudit(audit.Record, audit.Head) error
+	// AppendAudit stores records and the head that follows from them. Its error, too, may be Update's.
+	AppendAudit(head audit.Head, records ...audit.Record) error
 	// AuditRecords reads up to limit records after a sequence number, oldest first, as stored.
 	AuditRecords(after int64, limit int) ([]audit.Record, error)
 }

@@ -32,18 +32,20 @@ func (t *tx) AuditHead() (audit.Head, error) {
 	return h, err
 }
 
-// AppendAudit implements keys.Tx. A record of that number that is there already contradicts the head it was made from:
+// AppendAudit implements keys.Tx. A record of a number that is there already contradicts the head it was made from:
 // store_damaged.
-func (t *tx) AppendAudit(r audit.Record, head audit.Head) error {
-	taken := func(err error) error {
-		if isTaken(err) {
-			return fault.New(fault.StoreDamaged, "the audit log of the store %q has a record %d beyond its head", t.db.path, r.Seq).
-				WithHint("run `keyctl audit verify`").WithCause(err)
+func (t *tx) AppendAudit(head audit.Head, records ...audit.Record) error {
+	for _, r := range records {
+		taken := func(err error) error {
+			if isTaken(err) {
+				return fault.New(fault.StoreDamaged, "the audit log of the store %q has a record %d beyond its head", t.db.path, r.Seq).
+					WithHint("run `keyctl audit verify`").WithCause(err)
+			}
+			return err
 		}
-		return err
-	}
-	if err := t.later(taken, `INSERT INTO audit_log (seq, body, mac) VALUES ($1, $2, $3)`, r.Seq, r.Body, r.MAC); err != nil {
-		return err
+		if err := t.later(taken, `INSERT INTO audit_log (seq, body, mac) VALUES ($1, $2, $3)`, r.Seq, r.Body, r.MAC); err != nil {
+			return err
+		}
 	}
 	t.head = &head
 	return t.later(plainly, `INSERT INTO audit_head (id, seq, hash, mac) VALUES (1, $1, $2, $3)

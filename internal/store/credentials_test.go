@@ -63,7 +63,7 @@ func TestCredentialRules(t *testing.T) {
 		moved.KeyID = testKey(2).ID
 		wantCode(t, s, "an access key id under another key", fault.IDConflict, put(moved))
 		wantCode(t, s, "the same among other writes", fault.IDConflict, func(tx keys.Tx) error {
-			return firstError([]error{tx.PutKey(testKey(3)), tx.PutCredential(moved), tx.AppendAudit(audit.Record{Seq: 1}, audit.Head{Seq: 1})})
+			return firstError([]error{tx.PutKey(testKey(3)), tx.PutCredential(moved), tx.AppendAudit(audit.Head{Seq: 1}, audit.Record{Seq: 1})})
 		})
 		wantCode(t, s, "a key beside which something else was refused", fault.NotFound, func(tx keys.Tx) error { _, err := tx.Key(testKey(3).ID); return err })
 		wantCode(t, s, "a credential of an unknown key", fault.NotFound, put(testCredential("key_nope", 1)))

@@ -94,7 +94,7 @@ func fullStore(t *testing.T) []byte {
 			r := audit.Record{Seq: int64(i + 1), Body: bytes.Repeat([]byte("b"), 300), MAC: []byte("mac")}
 			steps = append(steps, tx.PutKey(k), tx.PutCredential(c),
 				tx.PutMaterial(c.AccessKeyID, keys.Material{PublicKey: bytes.Repeat([]byte("k"), 294), PrivateKeyPEM: bytes.Repeat([]byte("p"), 2000)}),
-				tx.AppendAudit(r, audit.Head{Seq: r.Seq, Hash: r.Hash(), MAC: []byte("mac")}))
+				tx.AppendAudit(audit.Head{Seq: r.Seq, Hash: r.Hash(), MAC: []byte("mac")}, r))
 			_, err := tx.Attach(testDataset(1).ID, k.ID, keys.FullGrant, morning)
 			steps = append(steps, err)
 		}

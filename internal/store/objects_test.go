@@ -291,7 +291,7 @@ func TestAudit(t *testing.T) {
 		for i := int64(1); i <= 5; i++ {
 			r := audit.Record{Seq: i, Body: fmt.Appendf(nil, `{"n":%d, "byte":"for byte"}`, i), MAC: []byte{byte(i)}}
 			head = audit.Head{Seq: i, Hash: r.Hash(), MAC: []byte{byte(i), 0}}
-			update(t, s, func(tx keys.Tx) error { return tx.AppendAudit(r, head) })
+			update(t, s, func(tx keys.Tx) error { return tx.AppendAudit(head, r) })
 			all = append(all, r)
 		}
 		diff(t, "AuditHead()", view(t, s, keys.Tx.AuditHead), head)
@@ -299,6 +299,6 @@ func TestAudit(t *testing.T) {
 			got := view(t, s, func(tx keys.Tx) ([]audit.Record, error) { return tx.AuditRecords(int64(tt.after), tt.limit) })
 			diff(t, fmt.Sprintf("AuditRecords(%d, %d)", tt.after, tt.limit), got, all[tt.from:tt.to])
 		}
-		wantCode(t, s, "AppendAudit of a record that is there", fault.StoreDamaged, func(tx keys.Tx) error { return tx.AppendAudit(all[2], head) })
+		wantCode(t, s, "AppendAudit of a record that is there", fault.StoreDamaged, func(tx keys.Tx) error { return tx.AppendAudit(head, all[2]) })
 	})
 }

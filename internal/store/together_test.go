@@ -159,7 +159,7 @@ func TestTogetherChain(t *testing.T) {
 							return err
 						}
 						record := audit.Record{Seq: head.Seq + 1, Body: fmt.Appendf(nil, "%d %d", w, r), MAC: []byte("mac")}
-						err = tx.AppendAudit(record, audit.Head{Seq: record.Seq, Hash: record.Hash(), MAC: []byte("mac")})
+						err = tx.AppendAudit(audit.Head{Seq: record.Seq, Hash: record.Hash(), MAC: []byte("mac")}, record)
 						if err == nil && (w+r)%5 == 0 {
 							err = give
 						}
