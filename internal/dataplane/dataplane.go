@@ -19,6 +19,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/routes"
 	"keyctl/internal/signature"
 )
 
@@ -45,13 +46,13 @@ type Options struct {
 // Server is an http.Handler of all routes. It has to see requests as they were sent: paths and queries are signed byte for byte.
 type Server struct {
 	Options
-	mux   *http.ServeMux
+	mux   *routes.Mux
 	large chan struct{} // has an element for each large body in memory
 }
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{Options: o, mux: http.NewServeMux(), large: make(chan struct{}, maxLarge)}
+	s := &Server{Options: o, mux: routes.New(unknown), large: make(chan struct{}, maxLarge)}
 	s.signed("POST /api/v0/encryption/key", "data-keys.encrypt", maxBody, s.encryptionKey)
 	s.signed("POST /api/v0/decryption/key", "data-keys.decrypt", maxBody, s.decryptionKey)
 	s.signed("PATCH /api/v0/encryption/key/{fingerprint}/{session}", "data-keys.report", maxBody, s.reported)
@@ -73,32 +74,17 @@ const (
 func Patterns() []string { return []string{wirePath, forwardAuthPath} }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h, pattern := s.mux.Handler(r)
-	if pattern != "" {
-		s.mux.ServeHTTP(w, r)
-		return
-	}
-	// The mux says whether it is the path or the method that it does not know, but in a text of its own.
-	said := &unsaid{header: http.Header{}}
-	h.ServeHTTP(said, r)
-	if said.status != http.StatusMethodNotAllowed {
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// unknown answers a path, or a method of a path, that is no route.
+func unknown(w http.ResponseWriter, _ *http.Request, allow string) {
+	if allow == "" {
 		fail(w, http.StatusNotFound, "no such route")
 		return
 	}
-	w.Header().Set("Allow", said.header.Get("Allow"))
+	w.Header().Set("Allow", allow)
 	fail(w, http.StatusMethodNotAllowed, "the route does not take this method")
 }
-
-// unsaid keeps what a handler would have answered, but for the body.
-type unsaid struct {
-	header http.Header
-	status int
-}
-
-func (u *unsaid) Header() http.Header         { return u.header }
-func (u *unsaid) WriteHeader(status int)      { u.status = status }
-func (u *unsaid) Write(b []byte) (int, error) { return len(b), nil }
 
 // Refuse answers a request that a server turns away before it gets as far as its handler, in the words of the route that it was
 // for. It reports false, and answers nothing, if that is none of this package.

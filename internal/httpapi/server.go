@@ -19,6 +19,7 @@ import (
 	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 	"keyctl/internal/keys"
+	"keyctl/internal/routes"
 )
 
 // Door lets callers in and hears of those who were turned away.
@@ -51,14 +52,15 @@ type ServerOptions struct {
 // Server offers a Service at /v1, its description at /openapi.json and a page about it at /docs. It is an http.Handler.
 type Server struct {
 	ServerOptions
-	mux *http.ServeMux
+	mux *routes.Mux
 	api huma.API
 }
 
 // NewServer makes a Server of the whole table.
 func NewServer(options ServerOptions) *Server {
 	useOwnErrors()
-	s := &Server{ServerOptions: options, mux: http.NewServeMux()}
+	s := &Server{ServerOptions: options}
+	s.mux = routes.New(s.serveNothing)
 	s.api = humago.New(s.mux, s.config())
 	for _, op := range table {
 		op.register(s)
@@ -133,39 +135,20 @@ func (s *Server) Description() ([]byte, error) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerAPI, apiNumber)
 	w.Header().Set(headerVersion, s.Version)
-	if s.serveUsual(w, r) {
-		return
+	if !s.serveUsual(w, r) {
+		s.mux.ServeHTTP(w, r)
 	}
-	if _, pattern := s.mux.Handler(r); pattern == "" {
-		s.serveNothing(w, r)
-		return
-	}
-	s.mux.ServeHTTP(w, r)
 }
 
 // serveNothing answers a path, or a method of a path, that is not in the table.
-func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
-	probe := &statusProbe{header: http.Header{}}
-	s.mux.ServeHTTP(probe, r)
-	if allowed := probe.header.Get("Allow"); probe.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", allowed)
-		refused := fault.New(fault.Invalid, "this path does not take the method").WithHint("it takes %s", allowed)
-		NewFailure(refused, s.Origin(r.Context()).RequestID).WithStatus(probe.status).Write(w)
-		return
+func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request, allow string) {
+	status, refused := http.StatusNotFound, fault.New(fault.Unsupported, "no such route").WithHint("GET /openapi.json describes the routes")
+	if allow != "" {
+		w.Header().Set("Allow", allow)
+		status, refused = http.StatusMethodNotAllowed, fault.New(fault.Invalid, "this path does not take the method").WithHint("it takes %s", allow)
 	}
-	refused := fault.New(fault.Unsupported, "no such route").WithHint("GET /openapi.json describes the routes")
-	NewFailure(refused, s.Origin(r.Context()).RequestID).WithStatus(http.StatusNotFound).Write(w)
+	NewFailure(refused, s.Origin(r.Context()).RequestID).WithStatus(status).Write(w)
 }
-
-// statusProbe takes what the mux would answer.
-type statusProbe struct {
-	header http.Header
-	status int
-}
-
-func (p *statusProbe) Header() http.Header         { return p.header }
-func (p *statusProbe) WriteHeader(status int)      { p.status = status }
-func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
 
 // guest is who was admitted to a request.
 type guest struct {
