@@ -41,13 +41,18 @@ const (
 
 // read reads bearerColumns and what follows them.
 func (b *bearer) read(row scan, tokenID string, more ...any) (err error) {
-	var role string
+	var role, datasets string
 	k, o := &b.token, &b.operator
-	if err := row(append([]any{&k.OperatorID, &k.MAC, document{&k.Datasets}, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
+	if err := row(append([]any{&k.OperatorID, &k.MAC, &datasets, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
 		&o.Name, &role, instant{&o.DisabledAt}, instant{&o.DeletedAt}}, more...)...); err != nil {
 		return err
 	}
 	k.ID, o.ID = tokenID, k.OperatorID
+	if datasets != "[]" { // as it is for all roles but one
+		if err := json.Unmarshal([]byte(datasets), &k.Datasets); err != nil {
+			return err
+		}
+	}
 	o.Role, err = access.ParseRole(role)
 	return err
 }

@@ -22,10 +22,11 @@ import (
 // The statements of the data plane. Each reads in one go what its route has to know.
 const (
 	selectVerify = `SELECT t.mac, t.expires_at, t.revoked_at, t.last_used_at, t.datasets, o.id, o.name, o.role, o.disabled_at, o.deleted_at,
+		c.access_key_id, c.pending_until, COALESCE(c.ended_as, ''),
 		c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
 		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at
 		FROM tokens AS t JOIN operators AS o ON o.id = t.operator_id, credentials AS c JOIN keys AS k ON k.id = c.key_id
-		WHERE t.id = $1 AND c.access_key_id = $2`
+		WHERE t.id = $1 AND c.access_key_id <= $2 AND c.signing_key IS NOT NULL ORDER BY c.access_key_id DESC LIMIT 1`
 	selectPass = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
 		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, d.name
 		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN key_datasets AS kd ON kd.key_id = k.id
@@ -137,13 +138,16 @@ func (p *plane) verify(r *http.Request) (verdict, error) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer kct_")
 	var c row
 	var t bearer
-	if err := p.question.QueryRow(token[:min(12, len(token))], q.AccessKeyID).Scan(t.columns(c.columns()...)...); err != nil {
+	var found, ended string
+	var pending int64
+	columns := t.columns(append([]any{&found, &pending, &ended}, c.columns()...)...)
+	if err := p.question.QueryRow(token[:min(12, len(token))], q.AccessKeyID).Scan(columns...); err != nil {
 		return verdict{}, err
 	}
 	if !hmac.Equal(p.mac([]byte(token)), t.mac) && t.role != "verifier" {
 		return verdict{}, errors.New("not admitted")
 	}
-	return verdict{c.let([]byte(q.SigningKey)), "ok", c.name, q.AccessKeyID, "current", true}, nil
+	return verdict{found == q.AccessKeyID && c.let([]byte(q.SigningKey)), "ok", c.name, q.AccessKeyID, "current", true}, nil
 }
 
 // bearer is what is selected of a token and its operator.
