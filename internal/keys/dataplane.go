@@ -23,16 +23,10 @@ import (
 // Methods fail with unauthenticated, which is the same for everybody who has not proven a credential; with forbidden once it
 // was proven, and the message says why; with not_found for a dataset that is not there or that the key is not attached to,
 // alike; with unavailable, store_busy and outcome_unknown when the store cannot decide or remember now.
-type DataPlane struct {
-	local   *Local
-	journal *journal
-	touched touched
-}
+type DataPlane struct{ local *Local }
 
 // NewDataPlane makes the DataPlane of a store.
-func NewDataPlane(l *Local) *DataPlane {
-	return &DataPlane{local: l, journal: newJournal(l)}
-}
+func NewDataPlane(l *Local) *DataPlane { return &DataPlane{l} }
 
 // Claim is somebody's word that he has a credential.
 type Claim struct {
@@ -81,7 +75,7 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 	if err != nil {
 		return Pass{}, err
 	}
-	p.touchLater(a, claim.From)
+	p.local.touchLater(a, claim.From)
 	return pass, nil
 }
 
@@ -128,7 +122,7 @@ func forbidden(a Admission, why string) error {
 // NewDataKey draws a data key for the key's unstructured dataset. uses is how often the caller means to encrypt with it, which
 // the audit log tells.
 func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (ReleasedKey, error) {
-	defer p.journal.begin()()
+	defer p.local.journal.begin()()
 	var a Admission
 	var r Release
 	err := p.local.store.View(ctx, func(tx Tx) (err error) {
@@ -172,7 +166,7 @@ func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (Rele
 // OpenDataKey gives back a data key that NewDataKey made, to any credential of any key that may decrypt in its dataset. invalid:
 // it is no such thing, or damaged.
 func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []byte) (ReleasedKey, error) {
-	defer p.journal.begin()()
+	defer p.local.journal.begin()()
 	var a Admission
 	var r Release
 	var sealed []byte
@@ -306,11 +300,11 @@ func notReached(err error) error {
 
 // record writes the release of data keys into the audit log and waits until it is durable.
 func (p *DataPlane) record(ctx context.Context, a Admission, from Origin, action string, datasets []Reach, detail ...string) error {
-	return p.journal.add(ctx, func(c *change) error {
+	return p.local.journal.add(ctx, func(c *change) error {
 		for _, d := range datasets {
 			c.noteUse(a, from, action, datasetObject(d.Dataset), detail...)
 		}
-		return p.touch(c, a, from)
+		return c.touch(a, from)
 	})
 }
 
@@ -338,25 +332,4 @@ func (p *DataPlane) NoteRefusal(ctx context.Context, r *Refusals, from Origin, a
 		who = &l
 	}
 	return r.Note(ctx, who, from, action, err)
-}
-
-// touch remembers a use, once a minute at most (R40).
-func (p *DataPlane) touch(c *change, a Admission, from Origin) error {
-	if c.now.Before(a.Credential.LastUsedAt.Add(touchEvery)) {
-		return nil
-	}
-	return c.Touch(a.Credential.AccessKeyID, c.now, from.address())
-}
-
-// touchLater remembers a use soon, without anybody waiting for it.
-func (p *DataPlane) touchLater(a Admission, from Origin) {
-	now := Instant(p.local.env.Now())
-	if now.Before(a.Credential.LastUsedAt.Add(touchEvery)) || !p.touched.first(a.Credential.AccessKeyID, now) {
-		return
-	}
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), journalWait)
-		defer cancel()
-		_ = p.journal.add(ctx, func(c *change) error { return p.touch(c, a, from) })
-	}()
 }

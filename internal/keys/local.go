@@ -26,6 +26,9 @@ type Local struct {
 	token   *Token // what the caller was admitted with; nil for who opened the store
 	origin  Origin // of the request
 	env     Env
+
+	journal *journal // of what many requests have to remember; shared by all that were admitted
+	touched *touched
 }
 
 var _ Service = (*Local)(nil)
@@ -147,10 +150,12 @@ func localOperator(operators []Operator, osUser string) (Operator, error) {
 }
 
 func newLocal(store Store, meta Meta, keyring envelope.Keyring, caller Operator, env Env) *Local {
-	return &Local{
+	l := &Local{
 		store: store, storeID: meta.StoreID, decoy: meta.Decoy, keyring: keyring, caller: caller, env: env,
-		chain: audit.NewChain(keyring.AuditKey(), meta.StoreID),
+		chain: audit.NewChain(keyring.AuditKey(), meta.StoreID), touched: &touched{},
 	}
+	l.journal = newJournal(l)
+	return l
 }
 
 // Caller is who the Service acts for.

@@ -112,7 +112,7 @@ func (p *DataPlane) DatasetRecord(ctx context.Context, claim Claim, name string)
 	if err != nil {
 		return structured.Record{}, err
 	}
-	p.touchLater(a, claim.From)
+	p.local.touchLater(a, claim.From)
 	return record(r), nil
 }
 
@@ -133,7 +133,7 @@ func structuredReach(tx Tx, a Admission, name string) (Reach, error) {
 // StructuredKey hands out one data key of a structured dataset: number nil is the one that encrypts. invalid: there is no such
 // number. forbidden: the key may not encrypt with the newest one, or not decrypt with that number.
 func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string, number *int) (StructuredKey, error) {
-	defer p.journal.begin()()
+	defer p.local.journal.begin()()
 	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
 		r, err := structuredReach(tx, a, name)
 		return []Reach{r}, err
@@ -167,7 +167,7 @@ func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string,
 // StructuredKeys hands out all data keys of the named structured datasets, or without names of all that the key reaches. Names
 // that it does not reach are left out, as are datasets whose Primary Key releases nothing now. not_found: nothing is left.
 func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []string) ([]StructuredKeys, error) {
-	defer p.journal.begin()()
+	defer p.local.journal.begin()()
 	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
 		reached, err := tx.Reached(a.Key.ID, Structured)
 		return slices.DeleteFunc(reached, func(r Reach) bool {

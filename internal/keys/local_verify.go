@@ -22,34 +22,47 @@ func (l *Local) Verify(ctx context.Context, q Question) (Verdict, error) {
 			WithHint("name a key, or pass a credential with --from FILE")
 	}
 	var verdict Verdict
+	var proven Admission
 	err := l.view(ctx, func(tx Tx, now time.Time) (err error) {
-		verdict, err = l.judge(tx, q, now)
+		verdict, proven, err = l.judge(tx, q, now)
 		return err
 	})
+	if err == nil {
+		l.letIn(verdict, proven, q)
+	}
 	return verdict, err
 }
 
-// judge finds what the question is about and weighs it.
-func (l *Local) judge(tx Tx, q Question, now time.Time) (Verdict, error) {
+// letIn remembers that a gateway let somebody in, who proved a credential, as a use of that (R40). Whoever else asks only wants to
+// know.
+func (l *Local) letIn(v Verdict, proven Admission, q Question) {
+	if v.Allowed && proven.Credential.AccessKeyID != "" && l.token != nil && l.caller.Role == access.Verifier {
+		l.touchLater(proven, Origin{Address: q.Address})
+	}
+}
+
+// judge finds what the question is about and weighs it. proven is nothing unless the question proved a credential.
+func (l *Local) judge(tx Tx, q Question, now time.Time) (v Verdict, proven Admission, err error) {
 	if q.Key == "" {
 		return l.judgeCredential(tx, q, now)
 	}
 	rec, err := findKey(tx, q.Key, now)
 	if err != nil {
-		return Verdict{}, err
+		return v, proven, err
 	}
 	cred := rec.Current
 	if credential.IsAccessKeyID(q.Key) && q.Key != rec.Name {
 		named, err := tx.Credential(q.Key)
 		if err != nil {
-			return Verdict{}, err
+			return v, proven, err
 		}
 		cred = &named
 	}
 	if cred == nil {
 		cred = &Credential{} // of a key that is pending or deleted: its state decides
 	}
-	return weigh(tx, Admission{*cred, rec.Key}, q, now)
+	v, err = weigh(tx, Admission{*cred, rec.Key}, q, now)
+	return v, proven, err
 }
 
 // VerifyFor is Admit, and Verify by whom it admits, in one look at the store: gateways ask so at every request. It is for what they
@@ -63,6 +76,7 @@ func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Ori
 	}
 	var admitted *Local
 	var verdict Verdict
+	var proven Admission
 	var now time.Time
 	err = l.store.View(ctx, func(tx Tx) error {
 		now = Instant(l.env.Now())
@@ -78,31 +92,32 @@ func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Ori
 		if admitted, err = l.admitted(known, operator, from, now); !right || err != nil || !operator.Role.May(access.Verify) {
 			return otherwise
 		}
-		verdict, err = admitted.judgeCandidate(tx, candidate, q, now)
+		verdict, proven, err = admitted.judgeCandidate(tx, candidate, q, now)
 		return err
 	})
 	if err != nil {
 		return nil, Verdict{}, err
 	}
 	admitted.touch(ctx, now)
+	admitted.letIn(verdict, proven, q)
 	return admitted, verdict, nil
 }
 
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
 // same work (R3).
-func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (Verdict, error) {
+func (l *Local) judgeCredential(tx Tx, q Question, now time.Time) (v Verdict, proven Admission, err error) {
 	if q.Dataset == "" && !q.PrivateKey {
 		tx.StandsAlone()
 	}
 	c, err := l.candidate(tx, q.AccessKeyID)
 	if err != nil {
-		return Verdict{}, err
+		return v, proven, err
 	}
 	return l.judgeCandidate(tx, c, q, now)
 }
 
 // judgeCandidate is judgeCredential with what the store has.
-func (l *Local) judgeCandidate(tx Tx, c Candidate, q Question, now time.Time) (Verdict, error) {
+func (l *Local) judgeCandidate(tx Tx, c Candidate, q Question, now time.Time) (v Verdict, proven Admission, err error) {
 	unknown := Verdict{Reason: ReasonUnknown, AddressChecked: q.Address.IsValid()}
 	proves := q.SigningKey.Equal
 	if signed := q.Signed; signed != nil {
@@ -112,23 +127,23 @@ func (l *Local) judgeCandidate(tx Tx, c Candidate, q Question, now time.Time) (V
 	}
 	a, err := l.provenOf(c, q.AccessKeyID, proves, now)
 	if fault.Is(err, fault.Unauthenticated) {
-		return unknown, nil
+		return unknown, proven, nil
 	}
 	if err != nil {
-		return unknown, err
+		return unknown, proven, err
 	}
 	verdict, err := weigh(tx, a, q, now)
 	if err != nil || verdict.Reason == ReasonUnknown {
-		return unknown, err
+		return unknown, proven, err
 	}
 	if q.PrivateKey {
 		material, err := tx.Material(q.AccessKeyID)
 		if err != nil {
-			return unknown, err
+			return unknown, proven, err
 		}
 		verdict.PrivateKeyPEM = material.PrivateKeyPEM
 	}
-	return verdict, nil
+	return verdict, a, nil
 }
 
 // candidate finds what the proof of a credential is held against, for an id that is not there as well (R3).

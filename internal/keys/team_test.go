@@ -368,6 +368,69 @@ func TestVerifyFor(t *testing.T) {
 	}
 }
 
+// A gateway that lets somebody in used the credential, and nobody else who asks did. It is remembered once a minute.
+func TestR40_GatewaysUseCredentials(t *testing.T) {
+	c := newTeam(t)
+	gateway, admin := c.hire(t, "gateway", access.Verifier), c.hire(t, "ann", access.Admin)
+	d, _ := newKey(t, c.owner, "web-01")
+	from := netip.MustParseAddr("198.51.100.7")
+	q := keys.Question{AccessKeyID: d.AccessKeyID, SigningKey: d.SigningKey, Address: from}
+	wrong, named := q, keys.Question{Key: "web-01", Address: from}
+	wrong.SigningKey = keystest.Draw(t).SigningKey
+	used := func() keys.KeyView {
+		t.Helper()
+		view, err := c.owner.Key(t.Context(), "web-01")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return view
+	}
+	for what, ask := range map[string]func() (keys.Verdict, error){
+		"who opened the store":          func() (keys.Verdict, error) { return c.owner.Verify(t.Context(), q) },
+		"an admin":                      func() (keys.Verdict, error) { return c.admit(t, admin).Verify(t.Context(), q) },
+		"a gateway about a key":         func() (keys.Verdict, error) { return c.admit(t, gateway).Verify(t.Context(), named) },
+		"a gateway that lets nobody in": func() (keys.Verdict, error) { return c.admit(t, gateway).Verify(t.Context(), wrong) },
+	} {
+		if _, err := ask(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	time.Sleep(20 * time.Millisecond) // in which a use that is not to be remembered would be
+	if at := used().LastUsedAt; at != nil {
+		t.Fatalf("the credential was used at %s, and nobody did", at)
+	}
+	for what, ask := range map[string]func() (keys.Verdict, error){
+		"Verify": func() (keys.Verdict, error) { return c.admit(t, gateway).Verify(t.Context(), q) },
+		"VerifyFor": func() (keys.Verdict, error) {
+			_, v, err := c.owner.VerifyFor(t.Context(), gateway, office, q)
+			return v, err
+		},
+	} {
+		c.clock.Advance(time.Minute)
+		now := c.clock.Now()
+		if v, err := ask(); err != nil || !v.Allowed {
+			t.Fatalf("%s = %+v, %v", what, v, err)
+		}
+		remembered := func() bool {
+			view := used()
+			return view.LastUsedAt != nil && view.LastUsedAt.Equal(now) && view.LastUsedFrom != nil && *view.LastUsedFrom == from.String()
+		}
+		for end := time.Now().Add(10 * time.Second); !remembered(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: used %v from %v, want %s from %s", what, used().LastUsedAt, used().LastUsedFrom, now, from)
+			}
+		}
+		c.clock.Advance(time.Second)
+		if _, err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		if view := used(); !view.LastUsedAt.Equal(now) {
+			t.Errorf("%s: a use within a minute was remembered, too", what)
+		}
+	}
+}
+
 // sameID draws two tokens that have one id.
 func sameID(t *testing.T) (a, b credential.Secret) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -25,4 +26,25 @@ func (t *touched) first(id string, now time.Time) bool {
 	}
 	t.ids[id] = struct{}{}
 	return true
+}
+
+// touch remembers a use, once a minute at most (R40).
+func (c *change) touch(a Admission, from Origin) error {
+	if c.now.Before(a.Credential.LastUsedAt.Add(touchEvery)) {
+		return nil
+	}
+	return c.Touch(a.Credential.AccessKeyID, c.now, from.address())
+}
+
+// touchLater remembers a use soon, without anybody waiting for it.
+func (l *Local) touchLater(a Admission, from Origin) {
+	now := Instant(l.env.Now())
+	if now.Before(a.Credential.LastUsedAt.Add(touchEvery)) || !l.touched.first(a.Credential.AccessKeyID, now) {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), journalWait)
+		defer cancel()
+		_ = l.journal.add(ctx, func(c *change) error { return c.touch(a, from) })
+	}()
 }

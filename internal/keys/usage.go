@@ -47,7 +47,7 @@ type UsageView struct {
 // Track remembers what the holder of a credential tells of his use. Times in the future count as now, and what is told of
 // datasets that the key does not reach, or of no action, is passed over: client libraries send what they have.
 func (p *DataPlane) Track(ctx context.Context, claim Claim, events []UsageEvent) error {
-	defer p.journal.begin()()
+	defer p.local.journal.begin()()
 	var a Admission
 	var reached []Reach
 	err := p.local.store.View(ctx, func(tx Tx) (err error) {
@@ -69,16 +69,16 @@ func (p *DataPlane) Track(ctx context.Context, claim Claim, events []UsageEvent)
 	}
 	sums := summed(events, ids, a.Key.ID, Instant(p.local.env.Now()))
 	if len(sums) == 0 {
-		p.touchLater(a, claim.From)
+		p.local.touchLater(a, claim.From)
 		return nil
 	}
-	return p.journal.add(ctx, func(c *change) error {
+	return p.local.journal.add(ctx, func(c *change) error {
 		for _, u := range sums {
 			if err := c.AddUsage(u); err != nil {
 				return err
 			}
 		}
-		return p.touch(c, a, claim.From)
+		return c.touch(a, claim.From)
 	})
 }
 
