@@ -290,10 +290,12 @@ func decodeDataKey(b []byte) (datasetID string, sealed []byte, err error) {
 // dataKeyBinding ties an encrypted data key to its dataset.
 func dataKeyBinding(datasetID string) []byte { return []byte("unstructured\x00" + datasetID) }
 
-// notReached words a dataset that the key does not reach, whether it is there or not.
+// errNoneReached words a dataset that the key does not reach, whether it is there or not.
+var errNoneReached = fault.New(fault.NotFound, "no such dataset, or the key is not attached to it")
+
 func notReached(err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, "no such dataset, or the key is not attached to it")
+		return errNoneReached
 	}
 	return err
 }

@@ -165,7 +165,8 @@ func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string,
 }
 
 // StructuredKeys hands out all data keys of the named structured datasets, or without names of all that the key reaches. Names
-// that it does not reach are left out, as are datasets whose Primary Key releases nothing now. not_found: nothing is left.
+// that it does not reach are left out, as are datasets whose Primary Key, or a version of it that one of the data keys is under, is
+// disabled: clients take all data keys of a dataset or none. not_found: nothing is left.
 func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []string) ([]StructuredKeys, error) {
 	defer p.local.journal.begin()()
 	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
@@ -180,12 +181,18 @@ func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []str
 	all := make([]StructuredKeys, 0, len(sealed.sets))
 	reaches := make([]Reach, 0, len(sealed.sets))
 	for _, set := range sealed.sets {
+		if set.isShut() {
+			continue
+		}
 		wrapped, err := p.unseal(sealed, set)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, StructuredKeys{record(set.reach), sealed.material.PrivateKeyPEM, len(set.keys) - 1, wrapped})
 		reaches = append(reaches, set.reach)
+	}
+	if len(all) == 0 {
+		return nil, errNoneReached
 	}
 	return all, p.record(ctx, sealed.admission, claim.From, "data-keys.structured", reaches, "key_number", "all")
 }
@@ -217,7 +224,7 @@ func (p *DataPlane) structured(ctx context.Context, claim Claim, find func(Tx, A
 			return err
 		}
 		if len(reached) == 0 {
-			return notReached(fault.New(fault.NotFound, "nothing"))
+			return errNoneReached
 		}
 		if s.material, err = tx.Material(s.admission.Credential.AccessKeyID); err != nil {
 			return err
@@ -232,6 +239,16 @@ func (p *DataPlane) structured(ctx context.Context, claim Claim, find func(Tx, A
 		return nil
 	})
 	return s, err
+}
+
+// isShut reports whether one of the data keys is under a disabled version of the Primary Key.
+func (s sealedSet) isShut() bool {
+	for _, version := range s.versions {
+		if version.State() == PrimaryKeyDisabled {
+			return true
+		}
+	}
+	return false
 }
 
 func readSet(tx Tx, a Admission, r Reach) (sealedSet, error) {

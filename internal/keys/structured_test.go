@@ -139,6 +139,25 @@ func TestStructuredKeysReachEveryCredential(t *testing.T) {
 	if _, err := p.StructuredKeys(ctx, claimOf(other), []string{"phone"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("StructuredKeys() of nothing it reaches = %v, want not_found", err)
 	}
+
+	// A dataset whose first data key is shut away leaves out all of them, and the other datasets where they are.
+	phone := keystest.Enroll(t, l, place.clock)
+	if _, err := l.DisablePrimaryKey(ctx, "ssn", 1, phone.Next()); err != nil {
+		t.Fatal(err)
+	}
+	open, err := p.StructuredKeys(ctx, claimOf(web), nil)
+	if err != nil || len(open) != 1 || open[0].Record.Name != "phone" {
+		t.Errorf("StructuredKeys() beside a shut dataset = %d, %v, want phone alone", len(open), err)
+	}
+	if _, err := p.StructuredKeys(ctx, claimOf(other), nil); !fault.Is(err, fault.NotFound) {
+		t.Errorf("StructuredKeys() of a shut dataset = %v, want not_found", err)
+	}
+	if _, _, err := one(other, "ssn", &zero); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("the data key under the disabled version = %v, want forbidden", err)
+	}
+	if got, number, err := one(other, "ssn", nil); err != nil || number != 2 || got != newest {
+		t.Errorf("the current one under another version = number %d, %v", number, err)
+	}
 }
 
 func TestStructuredGrants(t *testing.T) {
