@@ -46,9 +46,6 @@ func OperatorTokenID(s Secret) (string, error) {
 	return text[:tokenIDDigits], nil
 }
 
-// IsOperatorTokenID reports whether text has the shape of an operator token's id.
-func IsOperatorTokenID(text string) bool { return len(text) == tokenIDDigits && allDigits(text) }
-
 func malformedOperatorToken(why string) error {
 	return fault.New(fault.Invalid, "malformed token: %s", why).
 		WithHint("a token is %q followed by %d letters and digits", string(OperatorToken), tokenIDDigits+bodyDigits+checkDigits)

@@ -39,16 +39,13 @@ type Claim struct {
 
 // Pass is who was let in.
 type Pass struct {
-	KeyID       string
 	Key         string // its name
 	AccessKeyID string
-	Credential  CredentialState // current or grace
-	Datasets    []string        // names, ordered
+	Datasets    []string // names, ordered
 }
 
 // ReleasedKey is a data key for the holder of the calling credential.
 type ReleasedKey struct {
-	Dataset       string // its name
 	Algorithm     string
 	PrivateKeyPEM []byte // opens Wrapped; encrypted under the secret crypto access key
 	Fingerprint   string // of the credential's public key, hex
@@ -66,7 +63,7 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 			return err
 		}
 		names, err := tx.ReachedNames(a.Key.ID)
-		pass = Pass{a.Key.ID, a.Key.Name, a.Credential.AccessKeyID, a.Credential.State(Instant(p.local.env.Now())), names}
+		pass = Pass{a.Key.Name, a.Credential.AccessKeyID, names}
 		if err == nil && dataset != "" && !slices.Contains(pass.Datasets, dataset) {
 			err = forbidden(a, "the key is not attached to the dataset")
 		}
@@ -243,7 +240,7 @@ func (r Release) wrap(plain []byte) (ReleasedKey, error) {
 	_, _ = rand.Read(session)
 	fingerprint := sha256.Sum256(r.Material.PublicKey)
 	return ReleasedKey{
-		Dataset: r.Reach.Name, Algorithm: algorithmOf(plain), PrivateKeyPEM: r.Material.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
+		Algorithm: algorithmOf(plain), PrivateKeyPEM: r.Material.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
 		Session: hex.EncodeToString(session), Wrapped: wrapped,
 	}, nil
 }

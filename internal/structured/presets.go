@@ -9,11 +9,8 @@ type Preset struct {
 	Spec  Spec
 }
 
-// Portable reports whether every client library encrypts such datasets alike. Go and python do with strings that are
-// neither encoded nor padded; node, java, c, .NET and php with all.
-func (p Preset) Portable() bool { return p.Spec.DataType == "" || p.Spec.DataType == FormattedString }
-
-// Presets returns the presets, portable ones first. Every call makes them anew.
+// Presets returns the presets. First come those that every client library encrypts alike: Go and python do with strings that are
+// neither encoded nor padded; node, java, c, .NET and php with all. Every call makes them anew.
 func Presets() []Preset {
 	keep := func(characters string) Rule { return Rule{Type: KeepCharacters, Characters: characters} }
 	return []Preset{
