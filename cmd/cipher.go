@@ -138,11 +138,14 @@ func isReadable(data []byte) bool {
 	return term.Clean(text) == text
 }
 
+// fewBytes is how much is read of a pipe before it is taken for a long one.
+const fewBytes = 1 << 20
+
 // cipherInput reads the data: as much as there may be, and one byte more. A pipe that says nothing does not keep an interrupted
 // command from ending.
 func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte, error) {
 	var b bytes.Buffer
-	r, from := a.sys.Stdin, "standard input"
+	r, from, sized := a.sys.Stdin, "standard input", false
 	if name != "" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -154,12 +157,21 @@ func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte,
 				return nil, ciphertext.TooLong()
 			}
 			b.Grow(int(info.Size()) + bytes.MinRead)
+			sized = true
 		}
 		r, from = file, name
 	}
 	read := make(chan error, 1)
 	go func() {
-		_, err := b.ReadFrom(io.LimitReader(r, most+1))
+		_, err := b.ReadFrom(io.LimitReader(r, fewBytes))
+		if err == nil && b.Len() == fewBytes {
+			if !sized {
+				// A buffer that grows step by step leaves as much behind as it has in the end. One that is as large as can be takes no
+				// more memory than is written to.
+				b.Grow(int(most) - fewBytes + bytes.MinRead)
+			}
+			_, err = b.ReadFrom(io.LimitReader(r, most+1-fewBytes))
+		}
 		read <- err
 	}()
 	select {
