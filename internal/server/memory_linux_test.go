@@ -50,6 +50,9 @@ func TestR17_MemoryStaysBounded(t *testing.T) {
 	}
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < 2500 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("a process may have %d files, and CI has to let the test have 2,500: %v", files.Cur, err)
+		}
 		t.Skipf("a process has %d files here, fewer than the connections of the test", files.Cur)
 	}
 	f := newFiles(t)
