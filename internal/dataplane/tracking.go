@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ func (r *report) UnmarshalJSON(text []byte) error {
 // all, so everything is read by hand and what cannot be read is as if it was not there.
 type event struct {
 	Datasets json.RawMessage `json:"datasets"`
+	Type     json.RawMessage `json:"dataset_type"`
 	Count    json.RawMessage `json:"count"`
 	Action   json.RawMessage `json:"action"`
 	Product  json.RawMessage `json:"product"`
@@ -67,17 +69,20 @@ func (s *Server) track(c call) (answer, error) {
 
 // read is an event as the domain knows it, once for each dataset it names, as many as there may be.
 func (e event) read(most int) []keys.UsageEvent {
-	count, err := strconv.ParseInt(text(e.Count), 10, 64)
-	if err != nil {
-		count = 1
+	count := int64(1)
+	if n, err := strconv.ParseFloat(text(e.Count), 64); err == nil && !math.IsNaN(n) {
+		count = int64(max(0, min(n, maxUses)))
 	}
 	var events []keys.UsageEvent
+	if strings.TrimSpace(text(e.Datasets)) == "" && text(e.Type) == string(keys.Structured) {
+		return nil // of a dataset that cannot be told; without a name only the unstructured one can
+	}
 	for name := range strings.SplitSeq(text(e.Datasets), ",") {
 		if len(events) == most {
 			break
 		}
 		events = append(events, keys.UsageEvent{
-			Dataset: strings.TrimSpace(name), Action: keys.Action(text(e.Action)), Count: min(count, maxUses),
+			Dataset: strings.TrimSpace(name), Action: keys.Action(text(e.Action)), Count: count,
 			FirstAt: instant(text(e.FirstAt)), LastAt: instant(text(e.LastAt)), Product: text(e.Product), Version: text(e.Version),
 		})
 	}
