@@ -166,9 +166,9 @@ func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte,
 		_, err := b.ReadFrom(io.LimitReader(r, fewBytes))
 		if err == nil && b.Len() == fewBytes {
 			if !sized {
-				// A buffer that grows step by step leaves as much behind as it has in the end. One that is as large as can be takes no
-				// more memory than is written to.
-				b.Grow(int(most) - fewBytes + bytes.MinRead)
+				// A buffer that grows step by step leaves as much behind as it has in the end. Memory that nobody has written to is not
+				// there yet.
+				b = *bytes.NewBuffer(append(make([]byte, 0, most+1+bytes.MinRead), b.Bytes()...))
 			}
 			_, err = b.ReadFrom(io.LimitReader(r, most+1-fewBytes))
 		}
