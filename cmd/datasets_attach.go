@@ -15,8 +15,8 @@ func newDatasetsAttach(a *app) *cobra.Command {
 		Long: `Let keys reach a dataset, all of them or none: to encrypt and decrypt in it, or only one of the two. Attaching again gives them
 what the last one says.
 
-A key that may only encrypt gets no data key of unstructured data back. Data keys of structured data work both ways, so there the
-limit holds as far as the client library keeps it.`,
+A key that may only encrypt gets no data key of unstructured data back, and of structured data the newest one alone. Data keys of
+structured data work both ways, so with that one the limit holds as far as the client library keeps it.`,
 		Example: `  keyctl datasets attach payments web-01 web-02
   keyctl datasets attach payments collector --encrypt-only`,
 		Args:              args("DATASET", "KEY…"),

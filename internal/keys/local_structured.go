@@ -165,23 +165,34 @@ func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string,
 }
 
 // StructuredKeys hands out all data keys of the named structured datasets, or without names of all that the key reaches. Names
-// that it does not reach are left out, as are datasets whose Primary Key, or a version of it that one of the data keys is under, is
-// disabled: clients take all data keys of a dataset or none. not_found: nothing is left.
+// that it does not reach are left out, as are datasets that it may not have all data keys of now: clients take all or none.
+// forbidden, with the reason: one was left out and nothing is left. not_found: it reaches none of them.
 func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []string) ([]StructuredKeys, error) {
 	defer p.local.journal.begin()()
+	var withheld error
 	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
 		reached, err := tx.Reached(a.Key.ID, Structured)
 		return slices.DeleteFunc(reached, func(r Reach) bool {
-			return r.PrimaryKeyDisabled || len(names) > 0 && !slices.Contains(names, r.Name)
+			if len(names) > 0 && !slices.Contains(names, r.Name) {
+				return true
+			}
+			if r.PrimaryKeyDisabled {
+				withheld = forbidden(a, "the dataset's Primary Key is disabled")
+			}
+			return r.PrimaryKeyDisabled
 		}), err
 	})
+	if fault.Is(err, fault.NotFound) && withheld != nil {
+		err = withheld
+	}
 	if err != nil {
 		return nil, err
 	}
 	all := make([]StructuredKeys, 0, len(sealed.sets))
 	reaches := make([]Reach, 0, len(sealed.sets))
 	for _, set := range sealed.sets {
-		if set.isShut() {
+		if why := set.withheld(); why != "" {
+			withheld = forbidden(sealed.admission, why)
 			continue
 		}
 		wrapped, err := p.unseal(sealed, set)
@@ -192,7 +203,7 @@ func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []str
 		reaches = append(reaches, set.reach)
 	}
 	if len(all) == 0 {
-		return nil, errNoneReached
+		return nil, withheld
 	}
 	return all, p.record(ctx, sealed.admission, claim.From, "data-keys.structured", reaches, "key_number", "all")
 }
@@ -241,14 +252,17 @@ func (p *DataPlane) structured(ctx context.Context, claim Claim, find func(Tx, A
 	return s, err
 }
 
-// isShut reports whether one of the data keys is under a disabled version of the Primary Key.
-func (s sealedSet) isShut() bool {
+// withheld tells why the data keys do not leave together; empty: they do. One after the other, StructuredKey hands out no others.
+func (s sealedSet) withheld() string {
 	for _, version := range s.versions {
 		if version.State() == PrimaryKeyDisabled {
-			return true
+			return "a version of the dataset's Primary Key is disabled"
 		}
 	}
-	return false
+	if len(s.keys) > 1 && !s.reach.Decrypt {
+		return "the key may not decrypt in this dataset, and gets the newest data key alone"
+	}
+	return ""
 }
 
 func readSet(tx Tx, a Admission, r Reach) (sealedSet, error) {

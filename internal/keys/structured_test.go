@@ -149,8 +149,14 @@ func TestStructuredKeysReachEveryCredential(t *testing.T) {
 	if err != nil || len(open) != 1 || open[0].Record.Name != "phone" {
 		t.Errorf("StructuredKeys() beside a shut dataset = %d, %v, want phone alone", len(open), err)
 	}
-	if _, err := p.StructuredKeys(ctx, claimOf(other), nil); !fault.Is(err, fault.NotFound) {
-		t.Errorf("StructuredKeys() of a shut dataset = %v, want not_found", err)
+	if _, err := p.StructuredKeys(ctx, claimOf(other), nil); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("StructuredKeys() of a shut dataset = %v, want forbidden", err)
+	}
+	if _, err := l.DisablePrimaryKey(ctx, "phone", 0, phone.Next()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.StructuredKeys(ctx, claimOf(web), nil); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("StructuredKeys() with every Primary Key shut = %v, want forbidden", err)
 	}
 	if _, _, err := one(other, "ssn", &zero); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("the data key under the disabled version = %v, want forbidden", err)
@@ -173,10 +179,11 @@ func TestStructuredGrants(t *testing.T) {
 	for _, c := range []struct {
 		grant         keys.Grant
 		now, old, new fault.Code // of no number, the old one and the current one
+		all           fault.Code
 	}{
-		{keys.FullGrant, "", "", ""},
-		{keys.Grant{Encrypt: true}, "", fault.Forbidden, ""},
-		{keys.Grant{Decrypt: true}, fault.Forbidden, "", ""},
+		{keys.FullGrant, "", "", "", ""},
+		{keys.Grant{Encrypt: true}, "", fault.Forbidden, "", fault.Forbidden},
+		{keys.Grant{Decrypt: true}, fault.Forbidden, "", "", ""},
 	} {
 		if _, err := l.AttachKeys(t.Context(), "ssn", []string{"web-01"}, c.grant); err != nil {
 			t.Fatal(err)
@@ -190,6 +197,8 @@ func TestStructuredGrants(t *testing.T) {
 				t.Errorf("with the grant %s StructuredKey() = %v, want %q", c.grant.Word(), err, ask.want)
 			}
 		}
+		_, err := p.StructuredKeys(t.Context(), claimOf(d), []string{"ssn"})
+		keystest.WantCode(t, "StructuredKeys() with the grant "+c.grant.Word(), err, c.all)
 		r, err := p.DatasetRecord(t.Context(), claimOf(d), "ssn")
 		if err != nil || r.Permissions != (structured.Permissions{Encrypt: c.grant.Encrypt, Decrypt: c.grant.Decrypt}) {
 			t.Errorf("with the grant %s DatasetRecord() = %+v, %v", c.grant.Word(), r.Permissions, err)
