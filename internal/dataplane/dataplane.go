@@ -132,7 +132,12 @@ func (s *Server) signed(pattern, action string, limit int64, handle func(call) (
 		}
 		if err == nil {
 			s.Annotate(r.Context(), slog.String("access_key_id", c.claim.AccessKeyID))
-			a, err = handle(c)
+			if a, err = handle(c); fault.Is(err, fault.Invalid) {
+				// What is wrong with a request is only for who proved that it is his.
+				if _, refused := s.Plane.Enter(c.Context(), c.claim, ""); refused != nil {
+					err = refused
+				}
+			}
 		}
 		if err != nil {
 			s.refuse(w, r, from, action, err)

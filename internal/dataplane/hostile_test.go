@@ -554,6 +554,25 @@ func TestR3_RefusalsDoTheSameWork(t *testing.T) {
 	}
 }
 
+// Who has not proven a credential is not told what else is wrong with the request, and counts as who failed; who has is.
+func TestProofComesFirst(t *testing.T) {
+	p := serve(t, nil, nil)
+	p.dataset(t, "files")
+	app := p.key(t, goLibrary, "web-01", "files")
+	wrong := app
+	wrong.SigningKey = keystest.Draw(t).SigningKey
+	for what, ask := range map[string]func(a application) received{
+		"no JSON":          func(a application) received { return a.post(encryptPath, "{") },
+		"no base64":        func(a application) received { return a.post(decryptPath, `{"encrypted_data_key":"%"}`) },
+		"another data key": func(a application) received { return a.post(decryptPath, `{"encrypted_data_key":"QUJD"}`) },
+		"no number":        func(a application) received { return a.get("/api/v0/fpe/key?ffs_name=files&key_number=x") },
+		"no report":        func(a application) received { return a.post(trackPath, "[") },
+	} {
+		wantStatus(t, what, ask(app), http.StatusBadRequest)
+		wantStatus(t, what+" and a wrong secret", ask(wrong), http.StatusUnauthorized)
+	}
+}
+
 func late(a application) func(*http.Request) {
 	return func(r *http.Request) {
 		signature.Sign(r, sha512.Sum512([]byte(oneUse)), a.AccessKeyID, a.SigningKey, signature.GoOrder, a.clock.Now().Add(-time.Hour))
