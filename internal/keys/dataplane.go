@@ -64,8 +64,15 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 		}
 		names, err := tx.ReachedNames(a.Key.ID)
 		pass = Pass{a.Key.Name, a.Credential.AccessKeyID, names}
-		if err == nil && dataset != "" && !slices.Contains(pass.Datasets, dataset) {
-			err = forbidden(a, "the key is not attached to the dataset")
+		if err != nil || dataset == "" {
+			return err
+		}
+		r, err := tx.Reach(a.Key.ID, dataset)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			return forbidden(a, "the key is not attached to the dataset")
+		case err == nil && r.PrimaryKeyDisabled:
+			return forbidden(a, "the dataset's Primary Key is disabled")
 		}
 		return err
 	})
@@ -135,6 +142,9 @@ func (p *DataPlane) NewDataKey(ctx context.Context, claim Claim, uses int) (Rele
 		case !r.Reach.Encrypt:
 			return forbidden(a, "the key may not encrypt in its unstructured dataset")
 		}
+		if r.Version.Version == 0 {
+			return fault.New(fault.StoreDamaged, "a Primary Key has no version")
+		}
 		return r.open(a)
 	})
 	if err != nil {
@@ -185,7 +195,13 @@ func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []by
 		if !r.Reach.Decrypt {
 			return forbidden(a, "the key may not decrypt in this dataset")
 		}
-		return r.open(a)
+		if err := r.open(a); err != nil {
+			return err
+		}
+		if r.Version.Version == 0 { // one that never was
+			return fault.New(fault.Invalid, "the encrypted data key cannot be opened")
+		}
+		return nil
 	})
 	if err != nil {
 		return ReleasedKey{}, err
@@ -207,13 +223,11 @@ func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []by
 	return released, p.record(ctx, a, claim.From, "data-keys.decrypt", []Reach{r.Reach}, "primary_key_version", formatUint(r.Version.Version))
 }
 
-// open refuses what is switched off, and a version that never was.
+// open refuses what is switched off.
 func (r Release) open(a Admission) error {
 	switch {
 	case r.Reach.PrimaryKeyDisabled:
 		return forbidden(a, "the dataset's Primary Key is disabled")
-	case r.Version.Version == 0:
-		return fault.New(fault.Invalid, "the encrypted data key cannot be opened")
 	case r.Version.State() == PrimaryKeyDisabled:
 		return forbidden(a, "this version of the dataset's Primary Key is disabled")
 	}

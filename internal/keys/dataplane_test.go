@@ -174,6 +174,12 @@ func TestR20_DataPlaneObeysTheNextRequest(t *testing.T) {
 	if _, err := p.NewDataKey(ctx, claimOf(d), 1); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("under a disabled Primary Key NewDataKey() = %v, want forbidden", err)
 	}
+	if _, err := p.Enter(ctx, claimOf(d), "payments"); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("under a disabled Primary Key Enter() for the dataset = %v, want forbidden", err)
+	}
+	if _, err := p.Enter(ctx, claimOf(d), ""); err != nil {
+		t.Errorf("under a disabled Primary Key Enter() = %v", err)
+	}
 	must(l.EnablePrimaryKey(ctx, "payments", 0))
 
 	must(l.AttachKeys(ctx, "payments", []string{"web-01"}, keys.Grant{Encrypt: true}))
