@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -98,22 +99,27 @@ func verifySignedRequest(t *testing.T, configured, skew time.Duration) {
 	}
 	other := sha512.Sum512([]byte("another body"))
 	for what, change := range map[string]func(object){
-		"another method": func(r object) { r["method"] = "PUT" },
-		"another target": func(r object) { r["target"] = "/orders?a=%2F&b=+" },
-		"another host":   func(r object) { r["host"] = "api.example.com" },
-		"another body":   func(r object) { r["body_sha512"] = other[:] },
-		"another length": func(r object) { r["content_length"] = 12 },
-		"another date":   func(r object) { r["headers"].(map[string]string)["Date"] = "Thu, 01 Jan 2026 00:00:00 GMT" },
-		"no signature":   func(r object) { delete(r["headers"].(map[string]string), "Signature") },
-		"a header less":  func(r object) { delete(r["headers"].(map[string]string), "Content-Type") },
+		"another method":   func(r object) { r["method"] = "PUT" },
+		"another target":   func(r object) { r["target"] = "/orders?a=%2F&b=+" },
+		"another host":     func(r object) { r["host"] = "api.example.com" },
+		"another body":     func(r object) { r["body_sha512"] = other[:] },
+		"another length":   func(r object) { r["content_length"] = 12 },
+		"another date":     func(r object) { r["headers"].(map[string]string)["Date"] = "Thu, 01 Jan 2026 00:00:00 GMT" },
+		"an odd signature": func(r object) { r["headers"].(map[string]string)["Signature"] = `keyId="1"` },
+		"no signature":     func(r object) { delete(r["headers"].(map[string]string), "Signature") },
+		"a header less":    func(r object) { delete(r["headers"].(map[string]string), "Content-Type") },
 	} {
 		if got := received(change); got.Allowed || got.Reason != keys.ReasonUnknown {
 			t.Errorf("%s = %+v, want unknown", what, got)
 		}
 	}
 	for what, change := range map[string]func(object){
-		"a short sum":      func(r object) { r["body_sha512"] = other[:20] },
-		"an odd signature": func(r object) { r["headers"].(map[string]string)["Signature"] = "nonsense" },
+		"a short sum": func(r object) { r["body_sha512"] = other[:20] },
+		"too many headers": func(r object) {
+			for i := range 40 {
+				r["headers"].(map[string]string)[fmt.Sprintf("X-%d", i)] = "1"
+			}
+		},
 	} {
 		if got := received(change); got.Error == nil || got.Error.Code != "invalid" {
 			t.Errorf("%s = %+v, want invalid", what, got)
