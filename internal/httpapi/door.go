@@ -46,10 +46,10 @@ func (d *StoreDoor) Admit(ctx context.Context, token credential.Secret, from key
 // VerifyFor implements Door.
 func (d *StoreDoor) VerifyFor(ctx context.Context, token credential.Secret, from keys.Origin, q keys.Question) (Admission, keys.Verdict, error) {
 	admitted, verdict, err := d.local.VerifyFor(ctx, token, from, q)
-	if err != nil {
+	if admitted == nil {
 		return Admission{}, verdict, err
 	}
-	return admission(admitted), verdict, nil
+	return admission(admitted), verdict, err
 }
 
 func admission(admitted *keys.Local) Admission {

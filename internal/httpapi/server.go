@@ -27,7 +27,8 @@ type Door interface {
 	// Admit lets the holder of a token in. unauthenticated: the same for every text that is no valid token. rate_limited: too
 	// many such from one client.
 	Admit(ctx context.Context, token credential.Secret, from keys.Origin) (Admission, error)
-	// VerifyFor is Admit, and Verify by whom it admits, as keys.Local has it. unsupported: ask one after the other.
+	// VerifyFor is Admit, and Verify by whom it admits, as keys.Local has it. unsupported: ask one after the other. With another
+	// error the Admission is of who was admitted; without a Service it is nobody's.
 	VerifyFor(ctx context.Context, token credential.Secret, from keys.Origin, q keys.Question) (Admission, keys.Verdict, error)
 	// Refused is told of a request that ended with an error; who is nil when nobody was admitted.
 	Refused(ctx context.Context, who keys.Service, from keys.Origin, action string, err error)
@@ -173,8 +174,8 @@ func (s *Server) admits(op route, hasBody bool) func(huma.Context, func(huma.Con
 	}
 }
 
-// admit stands before every operation: it authenticates, then authorises, and only then lets the body be read. Who is not let in
-// is answered.
+// admit stands before every operation: it authenticates, then authorises, and only then lets the body be read (but for the usual
+// question, which is short). Who is not let in is answered.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, op route, hasBody bool) (g guest, ok bool) {
 	ctx := r.Context()
 	g.from = s.Origin(ctx)

@@ -2,25 +2,37 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
 
+	"keyctl/internal/credential"
 	"keyctl/internal/fault"
 )
 
 // Gateways ask one question at every request: may the holder of this signing key come in, from there? It is read here and answered
-// with one look at the store, where the router would need as long as all the rest. Whatever is not just that question, or is
-// refused, goes through the router like every other request, which knows what to say of it.
+// with one look at the store, where the router would need as long as all the rest. Whatever is not just that question, and whoever
+// may not ask it, goes through the router like every other request, which knows what to say of it.
 
 // maxUsual is how long the question is at most, in bytes.
 const maxUsual = 1 << 10
 
+// isUsual reports whether a request may ask the question, as far as its head tells. Only who has a text of the form of a token has the
+// body read before he was admitted, and as much of it as nobody could fill memory with.
+func isUsual(r *http.Request) bool {
+	if r.URL.Path != verify.path || r.Method != verify.method || r.URL.RawQuery != "" || r.Header.Get("Content-Type") != jsonType ||
+		r.ContentLength < 1 || r.ContentLength > maxUsual || r.Header.Get("Expect") != "" {
+		return false
+	}
+	_, err := credential.OperatorTokenID(bearer(r.Header.Get("Authorization")))
+	return err == nil
+}
+
 // serveUsual answers a request if it asks the question that gateways ask mostly; otherwise it reports false, and the request is as
 // it was.
 func (s *Server) serveUsual(w http.ResponseWriter, r *http.Request) bool {
-	if r.URL.Path != verify.path || r.Method != verify.method || r.URL.RawQuery != "" || r.ContentLength < 1 || r.ContentLength > maxUsual ||
-		r.Header.Get("Content-Type") != jsonType {
+	if !isUsual(r) {
 		return false
 	}
 	body := make([]byte, r.ContentLength)
@@ -29,8 +41,16 @@ func (s *Server) serveUsual(w http.ResponseWriter, r *http.Request) bool {
 		r.Body = partRead{io.MultiReader(bytes.NewReader(body[:n]), r.Body), r.Body}
 		return false
 	}
+	if err != nil {
+		// The failure has ended the context, and the router does not read the body before it has looked who asks.
+		unread()
+		routed := r.WithContext(context.WithoutCancel(r.Context()))
+		s.mux.ServeHTTP(w, routed)
+		r.Pattern = routed.Pattern
+		return true
+	}
 	asked, ok := usualQuestion(body)
-	if err != nil || !ok {
+	if !ok {
 		return unread()
 	}
 	question, err := asked.question()
@@ -43,11 +63,13 @@ func (s *Server) serveUsual(w http.ResponseWriter, r *http.Request) bool {
 		return unread()
 	}
 	r.Pattern = verify.method + " " + verify.path
+	if g.service = admitted.Service; g.service != nil {
+		s.Annotate(r.Context(), slog.String("operator", admitted.Operator), slog.String("token", admitted.Token))
+	}
 	if err != nil {
 		s.failed(r.Context(), g, verify.id, err).Write(w)
 		return true
 	}
-	s.Annotate(r.Context(), slog.String("operator", admitted.Operator), slog.String("token", admitted.Token))
 	w.Header().Set("Content-Type", jsonType)
 	_ = marshal(w, verdictBody{Verdict: verdict}) // if it fails, nobody is there any more
 	return true

@@ -1,11 +1,13 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -179,6 +181,36 @@ func TestUsualQuestionOnce(t *testing.T) {
 		out := post(c.body, c.length, c.target)
 		if out.Code != c.status || door.asked != c.asked || door.admitted != c.admitted {
 			t.Errorf("%s: %d %s; %d looks, %d admissions; want %d, %d and %d", c.what, out.Code, out.Body, door.asked, door.admitted, c.status, c.asked, c.admitted)
+		}
+	}
+}
+
+// TestUsualQuestionBreaksOff sends questions that end early, over a connection whose end net/http notices: who asks is told first.
+func TestUsualQuestionBreaksOff(t *testing.T) {
+	s := newServed(t, keystest.NewClock().Env(), nil)
+	other, err := credential.DrawOperatorToken(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token, want := range map[string]int{s.token(t, "").Reveal(): 400, other.Reveal(): 401, "kct_no": 401} {
+		conn, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = io.WriteString(conn, "POST /v1/verify HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 200\r\nAuthorization: Bearer "+token+"\r\n\r\n{\"access_key_id\":")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.(*net.TCPConn).CloseWrite()
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("a question that ends early = %d, want %d", response.StatusCode, want)
 		}
 	}
 }

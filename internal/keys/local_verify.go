@@ -37,7 +37,7 @@ func (l *Local) Verify(ctx context.Context, q Question) (Verdict, error) {
 // know.
 func (l *Local) letIn(v Verdict, proven Admission, q Question) {
 	if v.Allowed && proven.Credential.AccessKeyID != "" && l.token != nil && l.caller.Role == access.Verifier {
-		l.touchLater(proven, Origin{Address: q.Address})
+		l.touchLater(proven, Origin{Address: q.Address.Unmap().WithZone("")}) // the text of a zone is whatever somebody made up
 	}
 }
 
@@ -67,7 +67,8 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (v Verdict, proven Admis
 
 // VerifyFor is Admit, and Verify by whom it admits, in one look at the store: gateways ask so at every request. It is for what they
 // ask mostly, whether the holder of a credential's secret signing key may come in. unsupported: the question is another one, or one
-// of the two refuses, and each is to be asked for itself, which tells why; nothing was decided or remembered.
+// of the two refuses, and each is to be asked for itself, which tells why; nothing was decided or remembered. With any other error
+// the Local is who was admitted, nil for nobody.
 func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Origin, q Question) (*Local, Verdict, error) {
 	otherwise := fault.New(fault.Unsupported, "the token and the question are to be looked at one after the other")
 	id, err := credential.OperatorTokenID(token)
@@ -88,15 +89,20 @@ func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Ori
 		if err != nil {
 			return err
 		}
-		right := l.holds(token, id, known.MAC)
-		if admitted, err = l.admitted(known, operator, from, now); !right || err != nil || !operator.Role.May(access.Verify) {
+		found := known.ID != ""
+		if right := l.holds(token, id, l.macOr(found, known)); !right || !found || !operator.Role.May(access.Verify) {
 			return otherwise
 		}
+		a, err := l.admitted(known, operator, from, now)
+		if err != nil {
+			return otherwise
+		}
+		admitted = a
 		verdict, proven, err = admitted.judgeCandidate(tx, candidate, q, now)
 		return err
 	})
 	if err != nil {
-		return nil, Verdict{}, err
+		return admitted, Verdict{}, err
 	}
 	admitted.touch(ctx, now)
 	admitted.letIn(verdict, proven, q)
@@ -171,13 +177,17 @@ func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret)
 
 // provenOf is proven with what the store has.
 func (l *Local) provenOf(c Candidate, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
+	invalid := fault.New(fault.Unauthenticated, "the credential is not valid")
 	signing, err := l.keyring.Open(signingKeySlot(c.Credential.AccessKeyID), c.Credential.SigningKey)
+	if err != nil && c.Credential.AccessKeyID != accessKeyID {
+		return Admission{}, invalid // that another one is damaged is nothing to him who asks for this one
+	}
 	if err != nil {
 		return Admission{}, err
 	}
 	right := proves(credential.NewSecret(string(signing)))
 	if !right || c.Credential.AccessKeyID != accessKeyID || c.Credential.State(now) == CredentialGone || !c.Key.DeletedAt.IsZero() {
-		return Admission{}, fault.New(fault.Unauthenticated, "the credential is not valid")
+		return Admission{}, invalid
 	}
 	if c.Key.IPRanges, err = iprange.ParseText(c.Ranges); err != nil {
 		return Admission{}, fault.New(fault.StoreDamaged, "the addresses of the key %q cannot be read", c.Key.Name).WithCause(err)

@@ -134,7 +134,8 @@ type Tx interface {
 	// of the token, ids, MAC, datasets, when it was used last, and the times of its states; of the operator id, name, role, and the
 	// times of its states.
 	Bearer(tokenID string) (Token, Operator, error)
-	// BearerAndCandidate is Bearer and Candidate in one. not_found: one of them is not there.
+	// BearerAndCandidate is Bearer and Candidate in one, at the cost of the same work for a token that is not there: its id is empty
+	// then. not_found: there is no such candidate.
 	BearerAndCandidate(tokenID, accessKeyID string) (Token, Operator, Candidate, error)
 	// Tokens returns all tokens in the order they were made, revoked ones included.
 	Tokens() ([]Token, error)
@@ -171,7 +172,7 @@ type Meta struct {
 	CreatedAt  time.Time
 	CheckValue []byte // tells the right master key from a wrong one
 	Keyring    []byte // the keyring, wrapped by the master key
-	Decoy      string // access key id of a credential that nobody has, which comes before all others
+	Decoy      string // access key id of a credential that nobody has, which comes before all others (in a store that an earlier version made it may not)
 }
 
 // KeyOrder is an order in which keys can be listed. Each has an index.

@@ -431,6 +431,32 @@ func TestR40_GatewaysUseCredentials(t *testing.T) {
 	}
 }
 
+// What a gateway says of where somebody came from is written down as an address, and nothing else of it.
+func TestR40_AddressesAreAddresses(t *testing.T) {
+	c := newTeam(t)
+	gateway := c.hire(t, "gateway", access.Verifier)
+	d, _ := newKey(t, c.owner, "web-01")
+	for given, want := range map[string]string{"fe80::1%\x1b[31m\x00kcs_x": "fe80::1", "::ffff:192.0.2.9": "192.0.2.9"} {
+		c.clock.Advance(time.Minute)
+		q := keys.Question{AccessKeyID: d.AccessKeyID, SigningKey: d.SigningKey, Address: netip.MustParseAddr(given)}
+		if v, err := c.admit(t, gateway).Verify(t.Context(), q); err != nil || !v.Allowed {
+			t.Fatalf("Verify() from %q = %+v, %v", given, v, err)
+		}
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			view, err := c.owner.Key(t.Context(), "web-01")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if view.LastUsedFrom != nil && *view.LastUsedFrom == want {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("from %q: last used from %v, want %s", given, view.LastUsedFrom, want)
+			}
+		}
+	}
+}
+
 // sameID draws two tokens that have one id.
 func sameID(t *testing.T) (a, b credential.Secret) {
 	t.Helper()

@@ -155,6 +155,22 @@ func TestR3_DecoyOfAnEarlierStore(t *testing.T) {
 	}
 }
 
+// A credential that does not open says so to who asks for it, and to nobody else whose id comes after it.
+func TestR46_DamagedNeighbour(t *testing.T) {
+	p := newPlace(t)
+	l := p.open(t)
+	d, _ := newKey(t, l, "web-01")
+	p.exec(t, `UPDATE credentials SET signing_key = substr(signing_key, 1, 20) WHERE access_key_id = '`+d.AccessKeyID+`'`)
+	_, err := l.Verify(t.Context(), d.Question())
+	keystest.WantCode(t, "Verify() of the damaged credential", err, fault.StoreDamaged)
+	for _, id := range []string{d.AccessKeyID[:23] + "~", "KCzzzzzzzzzzzzzzzzzzzzzz", "KC0000000000000000000000"} {
+		v, err := l.Verify(t.Context(), keys.Question{AccessKeyID: id, SigningKey: d.SigningKey})
+		if err != nil || v.Reason != keys.ReasonUnknown {
+			t.Errorf("Verify() of %q = %+v, %v; want unknown", id, v, err)
+		}
+	}
+}
+
 // How many ranges a key has takes time to read, which who has not proven its credential must not be able to measure; whoever has is
 // told of ranges that cannot be read.
 func TestR3_RangesAreReadAfterTheProof(t *testing.T) {

@@ -53,7 +53,7 @@ const (
 	// selectReach reads what scanReach takes.
 	selectReach = `SELECT ` + datasetColumns + `, ` + grantColumns + `, primary_keys.disabled_at` + fromReach + ofKey
 
-	// selectRelease and fromRelease read what Release scans; the id of the credential is the second parameter.
+	// selectRelease reads what release scans; the id of the credential is the second parameter.
 	selectRelease = `SELECT datasets.id, datasets.name, datasets.type, datasets.algorithm, datasets.primary_key_id, ` + grantColumns + `,
 			primary_keys.disabled_at, v.version, v.created_at, v.disabled_at, v.sealed, m.public_key, m.private_key_pem` + fromReach + `
 		LEFT JOIN credential_material AS m ON m.access_key_id = $2

@@ -105,12 +105,17 @@ func TestBearerAndCandidate(t *testing.T) {
 				t.Errorf("BearerAndCandidate() = %+v", got)
 			}
 		}
-		for what, ids := range map[string][2]string{"of no token": {"t3", cred.AccessKeyID}, "of what comes before all": {token.ID, "KC"}} {
-			wantCode(t, s, "BearerAndCandidate() "+what, fault.NotFound, func(tx keys.Tx) error {
-				_, _, _, err := tx.BearerAndCandidate(ids[0], ids[1])
-				return err
-			})
+		got := view(t, s, func(tx keys.Tx) (b both, err error) {
+			b.Token, b.Operator, b.Candidate, err = tx.BearerAndCandidate("t3", cred.AccessKeyID)
+			return b, err
+		})
+		if got.Token.ID != "" || got.Token.MAC != nil || got.Operator.ID != "" || got.Operator.Role != "" || got.Candidate.Credential.AccessKeyID != cred.AccessKeyID {
+			t.Errorf("BearerAndCandidate() of no token = %+v", got)
 		}
+		wantCode(t, s, "BearerAndCandidate() of what comes before all", fault.NotFound, func(tx keys.Tx) error {
+			_, _, _, err := tx.BearerAndCandidate(token.ID, "KC")
+			return err
+		})
 	})
 }
 

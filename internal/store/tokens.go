@@ -34,20 +34,23 @@ type bearer struct {
 }
 
 const (
-	bearerColumns = `tokens.operator_id, tokens.mac, tokens.datasets, tokens.expires_at, tokens.revoked_at, tokens.last_used_at,
+	bearerColumns = `tokens.id, tokens.operator_id, tokens.mac, tokens.datasets, tokens.expires_at, tokens.revoked_at, tokens.last_used_at,
 		operators.name, operators.role, operators.disabled_at, operators.deleted_at`
 	fromBearer = ` FROM tokens JOIN operators ON operators.id = tokens.operator_id`
 )
 
 // read reads bearerColumns and what follows them.
-func (b *bearer) read(row scan, tokenID string, more ...any) (err error) {
+func (b *bearer) read(row scan, more ...any) (err error) {
 	var role, datasets string
 	k, o := &b.token, &b.operator
-	if err := row(append([]any{&k.OperatorID, &k.MAC, &datasets, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
+	if err := row(append([]any{&k.ID, &k.OperatorID, &k.MAC, &datasets, instant{&k.ExpiresAt}, instant{&k.RevokedAt}, instant{&k.LastUsedAt},
 		&o.Name, &role, instant{&o.DisabledAt}, instant{&o.DeletedAt}}, more...)...); err != nil {
 		return err
 	}
-	k.ID, o.ID = tokenID, k.OperatorID
+	if k.ID == "" { // there is no such token
+		return nil
+	}
+	o.ID = k.OperatorID
 	if datasets != "[]" { // as it is for all roles but one
 		if err := json.Unmarshal([]byte(datasets), &k.Datasets); err != nil {
 			return err
@@ -59,7 +62,7 @@ func (b *bearer) read(row scan, tokenID string, more ...any) (err error) {
 
 // Bearer implements keys.Tx.
 func (t *tx) Bearer(tokenID string) (keys.Token, keys.Operator, error) {
-	read := func(row scan) (b bearer, err error) { return b, b.read(row, tokenID) }
+	read := func(row scan) (b bearer, err error) { return b, b.read(row) }
 	b, found, err := first(t, read, `SELECT `+bearerColumns+fromBearer+` WHERE tokens.id = $1`, tokenID)
 	if err == nil && !found {
 		err = noToken(tokenID)
@@ -67,9 +70,12 @@ func (t *tx) Bearer(tokenID string) (keys.Token, keys.Operator, error) {
 	return b.token, b.operator, err
 }
 
-// selectBearerAndCandidate joins one row with one row.
-const selectBearerAndCandidate = `SELECT ` + bearerColumns + `, ` + candidateColumns + fromBearer + `, ` + fromCandidate + `
-	WHERE tokens.id = $1 AND c.access_key_id <= $2 AND ` + thisCandidate
+// selectBearerAndCandidate joins one row with one row, or with none: whether there is a token does not decide about the rest.
+const selectBearerAndCandidate = `SELECT COALESCE(tokens.id, ''), COALESCE(tokens.operator_id, ''), tokens.mac, COALESCE(tokens.datasets, '[]'),
+		tokens.expires_at, tokens.revoked_at, tokens.last_used_at, COALESCE(operators.name, ''), COALESCE(operators.role, ''),
+		operators.disabled_at, operators.deleted_at, ` + candidateColumns + `
+	FROM ` + fromCandidate + ` LEFT JOIN tokens ON tokens.id = $1 LEFT JOIN operators ON operators.id = tokens.operator_id
+	WHERE c.access_key_id <= $2 AND ` + thisCandidate
 
 // BearerAndCandidate implements keys.Tx.
 func (t *tx) BearerAndCandidate(tokenID, accessKeyID string) (keys.Token, keys.Operator, keys.Candidate, error) {
@@ -78,13 +84,13 @@ func (t *tx) BearerAndCandidate(tokenID, accessKeyID string) (keys.Token, keys.O
 		keys.Candidate
 	}
 	read := func(row scan) (b both, err error) {
-		err = b.read(row, tokenID, candidateFields(&b.Candidate)...)
+		err = b.read(row, candidateFields(&b.Candidate)...)
 		b.Key.ID = b.Credential.KeyID
 		return b, err
 	}
 	b, found, err := first(t, read, selectBearerAndCandidate, tokenID, accessKeyID)
 	if err == nil && !found {
-		err = fault.New(fault.NotFound, "no token %q, or no credential %q", tokenID, accessKeyID)
+		err = noCredential(accessKeyID)
 	}
 	return b.token, b.operator, b.Candidate, err
 }
