@@ -100,7 +100,7 @@ func (p *DataPlane) admit(tx Tx, claim Claim) (Admission, error) {
 	case ReasonAddressNotAllowed:
 		return a, forbidden(a, "the key may not be used from this address")
 	case ReasonUnknown:
-		return a, fault.New(fault.Unauthenticated, "the credential is not valid")
+		return a, errNotProven
 	case ReasonRetired:
 		return a, forbidden(a, "the credential is retired: the key was rolled")
 	default:

@@ -70,10 +70,9 @@ func (l *Local) judge(tx Tx, q Question, now time.Time) (v Verdict, proven Admis
 // of the two refuses, and each is to be asked for itself, which tells why; nothing was decided or remembered. With any other error
 // the Local is who was admitted, nil for nobody.
 func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Origin, q Question) (*Local, Verdict, error) {
-	otherwise := fault.New(fault.Unsupported, "the token and the question are to be looked at one after the other")
 	id, err := credential.OperatorTokenID(token)
 	if err != nil || !credential.IsAccessKeyID(q.AccessKeyID) || q.Key != "" || q.Signed != nil || q.Dataset != "" || q.PrivateKey {
-		return nil, Verdict{}, otherwise
+		return nil, Verdict{}, errOneByOne
 	}
 	var admitted *Local
 	var verdict Verdict
@@ -84,18 +83,18 @@ func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Ori
 		tx.StandsAlone()
 		known, operator, candidate, err := tx.BearerAndCandidate(id, q.AccessKeyID)
 		if fault.Is(err, fault.NotFound) {
-			return otherwise
+			return errOneByOne
 		}
 		if err != nil {
 			return err
 		}
 		found := known.ID != ""
 		if right := l.holds(token, id, l.macOr(found, known)); !right || !found || !operator.Role.May(access.Verify) {
-			return otherwise
+			return errOneByOne
 		}
 		a, err := l.admitted(known, operator, from, now)
 		if err != nil {
-			return otherwise
+			return errOneByOne
 		}
 		admitted = a
 		verdict, proven, err = admitted.judgeCandidate(tx, candidate, q, now)
@@ -108,6 +107,8 @@ func (l *Local) VerifyFor(ctx context.Context, token credential.Secret, from Ori
 	admitted.letIn(verdict, proven, q)
 	return admitted, verdict, nil
 }
+
+var errOneByOne = fault.New(fault.Unsupported, "the token and the question are to be looked at one after the other")
 
 // judgeCredential weighs a credential in hand. Unknown id, wrong secret and deleted key are one answer, at the cost of the
 // same work (R3).
@@ -175,19 +176,20 @@ func (l *Local) proven(tx Tx, accessKeyID string, proves func(credential.Secret)
 	return l.provenOf(c, accessKeyID, proves, now)
 }
 
+var errNotProven = fault.New(fault.Unauthenticated, "the credential is not valid")
+
 // provenOf is proven with what the store has.
 func (l *Local) provenOf(c Candidate, accessKeyID string, proves func(credential.Secret) bool, now time.Time) (Admission, error) {
-	invalid := fault.New(fault.Unauthenticated, "the credential is not valid")
 	signing, err := l.keyring.Open(signingKeySlot(c.Credential.AccessKeyID), c.Credential.SigningKey)
 	if err != nil && c.Credential.AccessKeyID != accessKeyID {
-		return Admission{}, invalid // that another one is damaged is nothing to him who asks for this one
+		return Admission{}, errNotProven // that another one is damaged is nothing to him who asks for this one
 	}
 	if err != nil {
 		return Admission{}, err
 	}
 	right := proves(credential.NewSecret(string(signing)))
 	if !right || c.Credential.AccessKeyID != accessKeyID || c.Credential.State(now) == CredentialGone || !c.Key.DeletedAt.IsZero() {
-		return Admission{}, invalid
+		return Admission{}, errNotProven
 	}
 	if c.Key.IPRanges, err = iprange.ParseText(c.Ranges); err != nil {
 		return Admission{}, fault.New(fault.StoreDamaged, "the addresses of the key %q cannot be read", c.Key.Name).WithCause(err)
