@@ -10,17 +10,19 @@ import (
 	"keyctl/internal/fault"
 )
 
-// Wrap encrypts a data key for the holder of a key pair: RSAES-OAEP with SHA-1, MGF1 with SHA-1 and no label (RFC 8017 section
+// Wrap encrypts data keys, each by itself, for the holder of a key pair: RSAES-OAEP with SHA-1, MGF1 with SHA-1 and no label (RFC 8017 section
 // 7.1), as all client libraries have it. public is PKIX DER, and store_damaged otherwise.
-func Wrap(public, dataKey []byte) ([]byte, error) {
+func Wrap(public []byte, dataKeys ...[]byte) ([][]byte, error) {
 	parsed, err := x509.ParsePKIXPublicKey(public)
 	key, ok := parsed.(*rsa.PublicKey)
 	if err != nil || !ok {
 		return nil, fault.New(fault.StoreDamaged, "a stored public key cannot be read").WithCause(err)
 	}
-	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, dataKey, nil) //nolint:gosec // see above
-	if err != nil {
-		return nil, fmt.Errorf("wrapping a data key: %w", err)
+	wrapped := make([][]byte, len(dataKeys))
+	for i, dataKey := range dataKeys {
+		if wrapped[i], err = rsa.EncryptOAEP(sha1.New(), rand.Reader, key, dataKey, nil); err != nil { //nolint:gosec // see above
+			return nil, fmt.Errorf("wrapping a data key: %w", err)
+		}
 	}
 	return wrapped, nil
 }

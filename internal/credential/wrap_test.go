@@ -14,11 +14,12 @@ import (
 // access key.
 func TestUnwrap(t *testing.T) {
 	pair := keyPair(t)
-	dataKey := bytes.Repeat([]byte("k"), 32)
-	wrapped, err := Wrap(pair.PublicKey, dataKey)
-	if err != nil {
-		t.Fatal(err)
+	dataKey, other := bytes.Repeat([]byte("k"), 32), bytes.Repeat([]byte("o"), 16)
+	both, err := Wrap(pair.PublicKey, dataKey, other)
+	if err != nil || len(both) != 2 {
+		t.Fatalf("Wrap of two data keys = %d, %v", len(both), err)
 	}
+	wrapped := both[0]
 	private, err := OpenPrivateKey(pair.PrivateKeyPEM, passphrase())
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +30,9 @@ func TestUnwrap(t *testing.T) {
 	}
 	if got, err := Unwrap(private, wrapped); err != nil || !bytes.Equal(got, dataKey) {
 		t.Errorf("Unwrap = %x, %v, want %x", got, err, dataKey)
+	}
+	if got, err := Unwrap(private, both[1]); err != nil || !bytes.Equal(got, other) {
+		t.Errorf("Unwrap of the second = %x, %v, want %x", got, err, other)
 	}
 	flipped := bytes.Clone(wrapped)
 	flipped[100] ^= 1

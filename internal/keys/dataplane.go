@@ -255,7 +255,7 @@ func (r Release) wrap(plain []byte) (ReleasedKey, error) {
 	fingerprint := sha256.Sum256(r.Material.PublicKey)
 	return ReleasedKey{
 		Algorithm: algorithmOf(plain), PrivateKeyPEM: r.Material.PrivateKeyPEM, Fingerprint: hex.EncodeToString(fingerprint[:]),
-		Session: hex.EncodeToString(session), Wrapped: wrapped,
+		Session: hex.EncodeToString(session), Wrapped: wrapped[0],
 	}, nil
 }
 

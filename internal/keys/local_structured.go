@@ -295,7 +295,12 @@ func readSet(tx Tx, a Admission, r Reach) (sealedSet, error) {
 // unseal opens data keys and wraps them for the caller.
 func (p *DataPlane) unseal(s sealedKeys, set sealedSet) ([][]byte, error) {
 	primaries := map[uint32]envelope.PrimaryKey{}
-	wrapped := make([][]byte, 0, len(set.keys))
+	plain := make([][]byte, 0, len(set.keys))
+	defer func() {
+		for _, k := range plain {
+			clear(k)
+		}
+	}()
 	for _, k := range set.keys {
 		number, err := envelope.PrimaryKeyVersion(k.Sealed)
 		if err != nil {
@@ -305,23 +310,18 @@ func (p *DataPlane) unseal(s sealedKeys, set sealedSet) ([][]byte, error) {
 		if version.State() == PrimaryKeyDisabled {
 			return nil, forbidden(s.admission, "a version of the dataset's Primary Key is disabled")
 		}
-		primary, opened := primaries[number]
-		if !opened {
+		primary, known := primaries[number]
+		if !known {
 			if primary, err = p.local.openPrimary(set.reach.PrimaryKeyID, version); err != nil {
 				return nil, err
 			}
 			primaries[number] = primary
 		}
-		plain, err := primary.Open(number, structuredBinding(set.reach.ID, k.Number), k.Sealed)
+		opened, err := primary.Open(number, structuredBinding(set.reach.ID, k.Number), k.Sealed)
 		if err != nil {
 			return nil, fault.New(fault.StoreDamaged, "a data key of %q cannot be opened", set.reach.Name).WithCause(err)
 		}
-		text, err := credential.Wrap(s.material.PublicKey, plain)
-		clear(plain)
-		if err != nil {
-			return nil, err
-		}
-		wrapped = append(wrapped, text)
+		plain = append(plain, opened)
 	}
-	return wrapped, nil
+	return credential.Wrap(s.material.PublicKey, plain...)
 }
