@@ -56,7 +56,7 @@ func envKey(name string) string {
 }
 
 // collectAfter is how far a server lets its memory grow before it is collected, in percent of what is in use.
-const collectAfter = 500
+const collectAfter = 400
 
 // CollectLater has unused memory collected less often, unless GOGC says how often. A server has a few megabytes in use and
 // makes garbage at every request: with Go's setting it would collect a hundred times a second.

@@ -34,12 +34,13 @@ const (
 	// patientWait serves work outside DB.run: upgrades and copies.
 	patientWait = 5 * time.Second
 
-	minReaders, maxReaders = 2, 4
+	maxReaders = 4
 )
 
-// readers is how many connections read a file at once: as many as there are processors, within limits. Each has a cache of its own,
-// which every commit of somebody else makes worthless, so that more of them read the same pages more often.
-func readers() int { return min(max(runtime.GOMAXPROCS(0), minReaders), maxReaders) }
+// readers is how many connections read a file at once: one more than there are processors, so that none waits for who was interrupted
+// in the middle. Each has a cache of its own, which every commit of somebody else makes worthless: more of them read the same pages
+// more often, and take more memory.
+func readers() int { return min(runtime.GOMAXPROCS(0)+1, maxReaders) }
 
 // purpose says what a connection is for.
 type purpose string
