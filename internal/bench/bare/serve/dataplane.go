@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// The statements of the data plane. Each reads in one go what its route has to know.
+// The statements of the data plane. They read what each route has to know before it may answer: who asks, whether he may, and
+// what he asks for.
 const (
 	selectVerify = `SELECT t.mac, t.expires_at, t.revoked_at, t.last_used_at, t.datasets, o.id, o.name, o.role, o.disabled_at, o.deleted_at,
 		c.access_key_id, c.pending_until, COALESCE(c.ended_as, ''),
@@ -31,29 +32,30 @@ const (
 		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, d.name
 		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN key_datasets AS kd ON kd.key_id = k.id
 		JOIN datasets AS d ON d.id = kd.dataset_id WHERE c.access_key_id = $1`
-	selectRelease = `SELECT c.signing_key, k.ip_ranges, m.public_key, m.private_key_pem, d.id, v.sealed
+	selectReach = `SELECT c.key_id, c.proven_at, c.grace_until, c.ended_at, c.signing_key, c.last_used_at, k.name, k.ip_ranges,
+		k.activated_at, k.expires_at, k.disabled_at, k.compromised_at, k.deleted_at, m.public_key, m.private_key_pem,
+		d.id, d.name, d.algorithm, COALESCE(d.format, ''), kd.may_encrypt, kd.may_decrypt, p.disabled_at, v.version, v.disabled_at, v.sealed
 		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN credential_material AS m ON m.access_key_id = c.access_key_id
-		JOIN key_datasets AS kd ON kd.key_id = k.id JOIN datasets AS d ON d.id = kd.dataset_id
-		JOIN primary_key_versions AS v ON v.primary_key_id = d.primary_key_id WHERE c.access_key_id = $1 AND d.type = 'unstructured'`
-	selectDataKeys = `SELECT c.signing_key, k.ip_ranges, m.public_key, m.private_key_pem, d.id, dk.sealed
-		FROM credentials AS c JOIN keys AS k ON k.id = c.key_id JOIN credential_material AS m ON m.access_key_id = c.access_key_id
-		JOIN key_datasets AS kd ON kd.key_id = k.id JOIN datasets AS d ON d.id = kd.dataset_id
-		JOIN data_keys AS dk ON dk.dataset_id = d.id WHERE c.access_key_id = $1 AND d.name = $2`
+		JOIN key_datasets AS kd ON kd.key_id = k.id JOIN datasets AS d ON d.id = kd.dataset_id JOIN primary_keys AS p ON p.id = d.primary_key_id
+		JOIN primary_key_versions AS v ON v.primary_key_id = p.id WHERE c.access_key_id = $1 AND d.deleted_at IS NULL AND `
+	selectRelease  = selectReach + `d.type = 'unstructured'`
+	selectNamed    = selectReach + `d.name = $2`
+	selectDataKeys = `SELECT number, sealed FROM data_keys WHERE dataset_id = $1 ORDER BY number`
 )
 
 // plane answers what applications ask: the same statements, HMACs and RSA-OAEP that this takes, and no more.
 type plane struct {
 	*server
-	question, pass, release, dataKeys *sql.Stmt
-	inserts                           chan insert
-	running                           atomic.Int64 // requests that will have an insert
+	question, pass, release, named, dataKeys *sql.Stmt
+	inserts                                  chan insert
+	running                                  atomic.Int64 // requests that will have an insert
 }
 
 // serveDataPlane adds the routes of applications.
 func (s *server) serveDataPlane(readers *sql.DB) error {
 	p := &plane{server: s, inserts: make(chan insert, 128)}
 	for query, into := range map[string]**sql.Stmt{
-		selectVerify: &p.question, selectPass: &p.pass, selectRelease: &p.release, selectDataKeys: &p.dataKeys,
+		selectVerify: &p.question, selectPass: &p.pass, selectRelease: &p.release, selectNamed: &p.named, selectDataKeys: &p.dataKeys,
 	} {
 		var err error
 		if *into, err = readers.Prepare(query); err != nil {
@@ -161,48 +163,53 @@ func (t *bearer) columns(more ...any) []any {
 	return append([]any{&t.mac, &t.expires, &t.revoked, &t.used, &t.datasets, &t.operatorID, &t.name, &t.role, &t.disabled, &t.deletedAt}, more...)
 }
 
-// keysFor selects what a release takes, checks a signature, and wraps a data key for each row. As the signing key is sealed,
-// the signature's HMAC is computed and passed over.
-func (p *plane) keysFor(r *http.Request, statement *sql.Stmt, args ...any) (pem []byte, wrapped [][]byte, err error) {
+// reach is what is selected of a credential and a dataset.
+type reach struct {
+	row
+	public, pem, version                []byte
+	datasetID, dataset, algorithm, form string
+	encrypt, decrypt, number            int64
+	primaryDisabled, versionDisabled    *int64
+}
+
+// find selects what a release takes and checks a signature. As the signing key is sealed, the signature's HMAC is computed and
+// passed over.
+func (p *plane) find(r *http.Request, statement *sql.Stmt, args ...any) (f reach, err error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
 	digest := sha512.Sum512(body)
-	rows, err := statement.Query(args...)
-	if err != nil {
-		return nil, nil, err
+	if err := statement.QueryRow(args...).Scan(f.columns(&f.public, &f.pem, &f.datasetID, &f.dataset, &f.algorithm, &f.form,
+		&f.encrypt, &f.decrypt, &f.primaryDisabled, &f.number, &f.versionDisabled, &f.version)...); err != nil {
+		return f, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var signingKey, public, sealed []byte
-		var ranges, dataset string
-		if err := rows.Scan(&signingKey, &ranges, &public, &pem, &dataset, &sealed); err != nil {
-			return nil, nil, err
-		}
-		if len(wrapped) == 0 {
-			m := hmac.New(sha512.New, signingKey)
-			m.Write([]byte(r.Header.Get("Signature")))
-			m.Write(digest[:])
-			_ = hmac.Equal(m.Sum(nil), digest[:])
-		}
-		parsed, err := x509.ParsePKIXPublicKey(public)
-		key, ok := parsed.(*rsa.PublicKey)
-		if err != nil || !ok {
-			return nil, nil, errors.Join(err, errors.New("no RSA key"))
-		}
+	m := hmac.New(sha512.New, f.signingKey)
+	m.Write([]byte(r.Header.Get("Signature")))
+	m.Write(digest[:])
+	if !f.let(m.Sum(nil)) || f.primaryDisabled != nil || f.versionDisabled != nil || f.encrypt+f.decrypt == 0 {
+		return f, errors.New("may not")
+	}
+	return f, nil
+}
+
+// wrap wraps as many data keys.
+func (f reach) wrap(n int) (wrapped [][]byte, err error) {
+	parsed, err := x509.ParsePKIXPublicKey(f.public)
+	key, ok := parsed.(*rsa.PublicKey)
+	if err != nil || !ok {
+		return nil, errors.Join(err, errors.New("no RSA key"))
+	}
+	for range n {
 		dataKey := make([]byte, 32)
 		_, _ = rand.Read(dataKey)
 		one, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, dataKey, nil) //nolint:gosec // as the libraries have it
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		wrapped = append(wrapped, one)
 	}
-	if len(wrapped) == 0 {
-		return nil, nil, errors.New("nothing to release")
-	}
-	return pem, wrapped, rows.Err()
+	return wrapped, nil
 }
 
 type released struct {
@@ -218,13 +225,17 @@ func (p *plane) encryptionKey(r *http.Request) (released, error) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	id := signer(r)
-	pem, wrapped, err := p.keysFor(r, p.release, id)
+	f, err := p.find(r, p.release, id)
+	if err != nil {
+		return released{}, err
+	}
+	wrapped, err := f.wrap(1)
 	if err != nil {
 		return released{}, err
 	}
 	i := insert{by: id, action: "data-keys.encrypt", done: make(chan error, 1)}
 	p.inserts <- i
-	return released{string(pem), rand.Text(), rand.Text(), wrapped[0], wrapped[0][:112], 1}, <-i.done
+	return released{string(f.pem), rand.Text(), rand.Text(), wrapped[0], wrapped[0][:112], 1}, <-i.done
 }
 
 type definition struct {
@@ -235,8 +246,25 @@ type definition struct {
 
 func (p *plane) defKeys(r *http.Request) (map[string]definition, error) {
 	name := r.URL.Query().Get("ffs_name")
-	pem, wrapped, err := p.keysFor(r, p.dataKeys, signer(r), name)
-	return map[string]definition{name: {string(pem), len(wrapped) - 1, wrapped}}, err
+	f, err := p.find(r, p.named, signer(r), name)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := p.dataKeys.Query(f.datasetID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	n := 0
+	for ; rows.Next(); n++ {
+		var number int64
+		var sealed []byte
+		if err := rows.Scan(&number, &sealed); err != nil {
+			return nil, err
+		}
+	}
+	wrapped, err := f.wrap(n)
+	return map[string]definition{name: {string(f.pem), len(wrapped) - 1, wrapped}}, errors.Join(err, rows.Err())
 }
 
 // signer is the access key id in a Signature header, which begins with it.
