@@ -138,14 +138,14 @@ func isReadable(data []byte) bool {
 	return term.Clean(text) == text
 }
 
-// fewBytes is how much is read of a pipe before it is taken for a long one.
+// fewBytes is how much is read before there is a buffer for all that is expected.
 const fewBytes = 1 << 20
 
 // cipherInput reads the data: as much as there may be, and one byte more. A pipe that says nothing does not keep an interrupted
 // command from ending.
 func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte, error) {
 	var b bytes.Buffer
-	r, from, sized := a.sys.Stdin, "standard input", false
+	r, from, room := a.sys.Stdin, "standard input", most // how much is expected
 	if name != "" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -156,8 +156,7 @@ func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte,
 			if info.Size() > most {
 				return nil, ciphertext.TooLong()
 			}
-			b.Grow(int(info.Size()) + bytes.MinRead)
-			sized = true
+			room = info.Size()
 		}
 		r, from = file, name
 	}
@@ -165,11 +164,9 @@ func (a *app) cipherInput(ctx context.Context, name string, most int64) ([]byte,
 	go func() {
 		_, err := b.ReadFrom(io.LimitReader(r, fewBytes))
 		if err == nil && b.Len() == fewBytes {
-			if !sized {
-				// A buffer that grows step by step leaves as much behind as it has in the end. Memory that nobody has written to is not
-				// there yet.
-				b = *bytes.NewBuffer(append(make([]byte, 0, most+1+bytes.MinRead), b.Bytes()...))
-			}
+			// A buffer that grows step by step leaves as much behind as it has in the end. Memory that nobody has written to is not
+			// there yet.
+			b = *bytes.NewBuffer(append(make([]byte, 0, room+1+bytes.MinRead), b.Bytes()...))
 			_, err = b.ReadFrom(io.LimitReader(r, most+1-fewBytes))
 		}
 		read <- err
