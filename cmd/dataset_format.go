@@ -52,7 +52,7 @@ func (a *app) formatFile(name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(a.sys.Stdin, maxFormatFile+1))
 	if err == nil && len(text) > maxFormatFile {
 		err = fault.New(fault.Invalid, "the description is longer than %d bytes", maxFormatFile).
-			WithHint("`keyctl datasets create --help` says what stands in one")
+			WithHint("`keyctl help dataset-formats` says what stands in one")
 	}
 	return text, err
 }
