@@ -234,8 +234,7 @@ func TestR23_FailuresAreSlowedDown(t *testing.T) {
 	p := serve(t, nil, nil)
 	p.dataset(t, "files")
 	app := p.key(t, goLibrary, "web-01", "files")
-	wrong := app
-	wrong.SigningKey = keystest.Draw(t).SigningKey
+	wrong := app.withWrongSecret()
 	for i := range access.FailureBurst {
 		wantStatus(t, fmt.Sprintf("failure %d", i+1), wrong.post(encryptPath, oneUse), http.StatusUnauthorized)
 	}
@@ -530,9 +529,8 @@ func TestR3_RefusalsDoTheSameWork(t *testing.T) {
 	p := serve(t, func(s keys.Store) keys.Store { store = &tracing{Store: s}; return store }, nil)
 	p.dataset(t, "files")
 	app := p.key(t, goLibrary, "web-01", "files")
-	unknown, wrong := app, app
+	unknown, wrong := app, app.withWrongSecret()
 	unknown.Drawn = keystest.Draw(t)
-	wrong.SigningKey = keystest.Draw(t).SigningKey
 	want := []string{"Candidate"}
 	for what, ask := range map[string]func() received{
 		"an unknown id":  func() received { return unknown.post(encryptPath, oneUse) },
@@ -559,8 +557,7 @@ func TestProofComesFirst(t *testing.T) {
 	p := serve(t, nil, nil)
 	p.dataset(t, "files")
 	app := p.key(t, goLibrary, "web-01", "files")
-	wrong := app
-	wrong.SigningKey = keystest.Draw(t).SigningKey
+	wrong := app.withWrongSecret()
 	for what, ask := range map[string]func(a application) received{
 		"no JSON":          func(a application) received { return a.post(encryptPath, "{") },
 		"no base64":        func(a application) received { return a.post(decryptPath, `{"encrypted_data_key":"%"}`) },
@@ -571,6 +568,10 @@ func TestProofComesFirst(t *testing.T) {
 		wantStatus(t, what, ask(app), http.StatusBadRequest)
 		wantStatus(t, what+" and a wrong secret", ask(wrong), http.StatusUnauthorized)
 	}
+	for range access.FailureBurst {
+		wrong.post(encryptPath, "{")
+	}
+	wantStatus(t, "too many of them", wrong.post(encryptPath, "{"), http.StatusTooManyRequests)
 }
 
 func late(a application) func(*http.Request) {

@@ -214,6 +214,13 @@ type received struct {
 	body   string
 }
 
+// withWrongSecret is somebody who has the id and another secret signing key.
+func (a application) withWrongSecret() application {
+	a.t.Helper()
+	a.SigningKey = keystest.Draw(a.t).SigningKey
+	return a
+}
+
 // request makes a request and signs it; target is what stands on the request line. change, which may be nil, spoils what was
 // signed.
 func (a application) request(method, target, body string, change func(*http.Request)) *http.Request {

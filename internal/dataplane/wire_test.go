@@ -580,9 +580,8 @@ func testAlike(t *testing.T, app application) {
 	if _, err := app.DeleteKey(t.Context(), "web-03"); err != nil {
 		t.Fatal(err)
 	}
-	unknown, wrong := app, app
+	unknown, wrong := app, app.withWrongSecret()
 	unknown.Drawn = keystest.Draw(t)
-	wrong.SigningKey = keystest.Draw(t).SigningKey
 	encrypt := func(a application, change func(*http.Request)) received {
 		return a.do(a.request("POST", encryptPath, oneUse, change))
 	}
