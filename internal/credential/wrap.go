@@ -10,8 +10,8 @@ import (
 	"keyctl/internal/fault"
 )
 
-// Wrap encrypts data keys, each by itself, for the holder of a key pair: RSAES-OAEP with SHA-1, MGF1 with SHA-1 and no label (RFC 8017 section
-// 7.1), as all client libraries have it. public is PKIX DER, and store_damaged otherwise.
+// Wrap encrypts data keys, each by itself, for the holder of a key pair: RSAES-OAEP with SHA-1, MGF1 with SHA-1 and no label (RFC
+// 8017 section 7.1), as all client libraries have it. public is PKIX DER, and store_damaged otherwise.
 func Wrap(public []byte, dataKeys ...[]byte) ([][]byte, error) {
 	parsed, err := x509.ParsePKIXPublicKey(public)
 	key, ok := parsed.(*rsa.PublicKey)
