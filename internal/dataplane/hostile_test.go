@@ -505,8 +505,8 @@ func (tx tracingTx) Candidate(id string) (keys.Candidate, error) {
 	return c, err
 }
 
-func (tx tracingTx) Reached(id string, only keys.DatasetType) ([]keys.Reach, error) {
-	r, err := tx.Tx.Reached(id, only)
+func (tx tracingTx) Reached(id string) ([]keys.Reach, error) {
+	r, err := tx.Tx.Reached(id)
 	tx.s.note("Reached", err)
 	return r, err
 }
@@ -514,6 +514,12 @@ func (tx tracingTx) Reached(id string, only keys.DatasetType) ([]keys.Reach, err
 func (tx tracingTx) NewRelease(keyID, accessKeyID string) (keys.Release, error) {
 	r, err := tx.Tx.NewRelease(keyID, accessKeyID)
 	tx.s.note("NewRelease", err)
+	return r, err
+}
+
+func (tx tracingTx) StructuredReleases(keyID, accessKeyID, name string) ([]keys.Release, error) {
+	r, err := tx.Tx.StructuredReleases(keyID, accessKeyID, name)
+	tx.s.note("StructuredReleases", err)
 	return r, err
 }
 

@@ -24,8 +24,8 @@ type Reach struct {
 	PrimaryKeyDisabled bool
 }
 
-// Release is what handing out a data key of an unstructured dataset takes. Of the dataset only id, name, type, algorithm and Primary
-// Key are set. The version is zero when the Primary Key has no such version.
+// Release is what handing out a data key of a dataset takes. Of the dataset only id, name, type, algorithm, format and Primary Key are
+// set. The version is zero when the Primary Key has no such version.
 type Release struct {
 	Reach    Reach
 	Version  PrimaryKeyVersion

@@ -72,7 +72,7 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 		case fault.Is(err, fault.NotFound):
 			return forbidden(a, "the key is not attached to the dataset")
 		case err == nil && r.PrimaryKeyDisabled:
-			return forbidden(a, "the dataset's Primary Key is disabled")
+			return forbidden(a, whyPrimaryDisabled)
 		}
 		return err
 	})
@@ -227,7 +227,7 @@ func (p *DataPlane) OpenDataKey(ctx context.Context, claim Claim, encrypted []by
 func (r Release) open(a Admission) error {
 	switch {
 	case r.Reach.PrimaryKeyDisabled:
-		return forbidden(a, "the dataset's Primary Key is disabled")
+		return forbidden(a, whyPrimaryDisabled)
 	case r.Version.State() == PrimaryKeyDisabled:
 		return forbidden(a, "this version of the dataset's Primary Key is disabled")
 	}

@@ -134,34 +134,33 @@ func structuredReach(tx Tx, a Admission, name string) (Reach, error) {
 // number. forbidden: the key may not encrypt with the newest one, or not decrypt with that number.
 func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string, number *int) (StructuredKey, error) {
 	defer p.local.journal.begin()()
-	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
-		r, err := structuredReach(tx, a, name)
-		return []Reach{r}, err
-	})
+	a, sets, err := p.structured(ctx, claim, []string{name})
 	if err != nil {
 		return StructuredKey{}, err
 	}
-	set := sealed.sets[0]
+	set := sets[0]
 	current := len(set.keys) - 1
 	wanted := current
 	if number != nil {
 		wanted = *number
 	}
-	switch allowed := set.reach.Grant; {
+	switch {
+	case set.Reach.PrimaryKeyDisabled:
+		return StructuredKey{}, forbidden(a, whyPrimaryDisabled)
 	case wanted < 0 || wanted > current:
 		return StructuredKey{}, fault.New(fault.Invalid, "the dataset has no data key of that number")
-	case number == nil && !allowed.Encrypt:
-		return StructuredKey{}, forbidden(sealed.admission, "the key may not encrypt in this dataset")
-	case number != nil && !allowed.Decrypt && !(allowed.Encrypt && wanted == current):
-		return StructuredKey{}, forbidden(sealed.admission, "the key may not decrypt in this dataset")
+	case number == nil && !set.Reach.Encrypt:
+		return StructuredKey{}, forbidden(a, "the key may not encrypt in this dataset")
+	case number != nil && !set.Reach.Decrypt && !(set.Reach.Encrypt && wanted == current):
+		return StructuredKey{}, forbidden(a, "the key may not decrypt in this dataset")
 	}
 	set.keys = set.keys[wanted : wanted+1]
-	wrapped, err := p.unseal(sealed, set)
+	wrapped, err := p.unseal(a, set)
 	if err != nil {
 		return StructuredKey{}, err
 	}
-	out := StructuredKey{sealed.material.PrivateKeyPEM, wanted, wrapped[0]}
-	return out, p.record(ctx, sealed.admission, claim.From, "data-keys.structured", []Reach{set.reach}, "key_number", strconv.Itoa(wanted))
+	out := StructuredKey{set.Material.PrivateKeyPEM, wanted, wrapped[0]}
+	return out, p.record(ctx, a, claim.From, "data-keys.structured", []Reach{set.Reach}, "key_number", strconv.Itoa(wanted))
 }
 
 // StructuredKeys hands out all data keys of the named structured datasets, or without names of all that the key reaches. Names
@@ -169,113 +168,105 @@ func (p *DataPlane) StructuredKey(ctx context.Context, claim Claim, name string,
 // forbidden, with the reason: one was left out and nothing is left. not_found: it reaches none of them.
 func (p *DataPlane) StructuredKeys(ctx context.Context, claim Claim, names []string) ([]StructuredKeys, error) {
 	defer p.local.journal.begin()()
-	var withheld error
-	sealed, err := p.structured(ctx, claim, func(tx Tx, a Admission) ([]Reach, error) {
-		reached, err := tx.Reached(a.Key.ID, Structured)
-		return slices.DeleteFunc(reached, func(r Reach) bool {
-			if len(names) > 0 && !slices.Contains(names, r.Name) {
-				return true
-			}
-			if r.PrimaryKeyDisabled {
-				withheld = forbidden(a, "the dataset's Primary Key is disabled")
-			}
-			return r.PrimaryKeyDisabled
-		}), err
-	})
-	if fault.Is(err, fault.NotFound) && withheld != nil {
-		err = withheld
-	}
+	a, sets, err := p.structured(ctx, claim, names)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]StructuredKeys, 0, len(sealed.sets))
-	reaches := make([]Reach, 0, len(sealed.sets))
-	for _, set := range sealed.sets {
+	var withheld error
+	all := make([]StructuredKeys, 0, len(sets))
+	reaches := make([]Reach, 0, len(sets))
+	for _, set := range sets {
 		if why := set.withheld(); why != "" {
-			withheld = forbidden(sealed.admission, why)
+			withheld = forbidden(a, why)
 			continue
 		}
-		wrapped, err := p.unseal(sealed, set)
+		wrapped, err := p.unseal(a, set)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, StructuredKeys{record(set.reach), sealed.material.PrivateKeyPEM, len(set.keys) - 1, wrapped})
-		reaches = append(reaches, set.reach)
+		all = append(all, StructuredKeys{record(set.Reach), set.Material.PrivateKeyPEM, len(set.keys) - 1, wrapped})
+		reaches = append(reaches, set.Reach)
 	}
 	if len(all) == 0 {
 		return nil, withheld
 	}
-	return all, p.record(ctx, sealed.admission, claim.From, "data-keys.structured", reaches, "key_number", "all")
+	return all, p.record(ctx, a, claim.From, "data-keys.structured", reaches, "key_number", "all")
 }
 
-// sealedKeys is what a release of structured data keys reads.
-type sealedKeys struct {
-	admission Admission
-	material  Material
-	sets      []sealedSet
-}
-
-// sealedSet has the data keys of one dataset, and the versions of its Primary Key that they are under.
+// sealedSet has the data keys of one dataset, and the versions of its Primary Key that they are under. It has none when the Primary
+// Key is disabled.
 type sealedSet struct {
-	reach    Reach
+	Release
 	keys     []DataKey
 	versions map[uint32]PrimaryKeyVersion
 }
 
-// structured reads the data keys of the datasets that find finds.
-func (p *DataPlane) structured(ctx context.Context, claim Claim, find func(Tx, Admission) ([]Reach, error)) (sealedKeys, error) {
-	var s sealedKeys
-	err := p.local.store.View(ctx, func(tx Tx) (err error) {
-		s.sets = nil
-		if s.admission, err = p.admit(tx, claim); err != nil {
+// structured reads the data keys of the named structured datasets that a key reaches, or without names of all that it reaches.
+// not_found: it reaches none of them.
+func (p *DataPlane) structured(ctx context.Context, claim Claim, names []string) (a Admission, sets []sealedSet, err error) {
+	name := "" // of several names all datasets are read
+	if len(names) == 1 {
+		name = names[0]
+	}
+	err = p.local.store.View(ctx, func(tx Tx) (err error) {
+		sets = nil
+		if a, err = p.admit(tx, claim); err != nil {
 			return err
 		}
-		reached, err := find(tx, s.admission)
+		releases, err := tx.StructuredReleases(a.Key.ID, a.Credential.AccessKeyID, name)
 		if err != nil {
 			return err
 		}
-		if len(reached) == 0 {
-			return errNoneReached
-		}
-		if s.material, err = tx.Material(s.admission.Credential.AccessKeyID); err != nil {
-			return err
-		}
-		for _, r := range reached {
-			set, err := readSet(tx, s.admission, r)
+		for _, r := range releases {
+			if len(names) > 0 && !slices.Contains(names, r.Reach.Name) {
+				continue
+			}
+			set, err := readSet(tx, r)
 			if err != nil {
 				return err
 			}
-			s.sets = append(s.sets, set)
+			sets = append(sets, set)
+		}
+		if len(sets) == 0 {
+			return errNoneReached
 		}
 		return nil
 	})
-	return s, err
+	return a, sets, err
 }
+
+const (
+	whyPrimaryDisabled = "the dataset's Primary Key is disabled"
+	whyVersionDisabled = "a version of the dataset's Primary Key is disabled"
+)
 
 // withheld tells why the data keys do not leave together; empty: they do. One after the other, StructuredKey hands out no others.
 func (s sealedSet) withheld() string {
+	if s.Reach.PrimaryKeyDisabled {
+		return whyPrimaryDisabled
+	}
 	for _, version := range s.versions {
 		if version.State() == PrimaryKeyDisabled {
-			return "a version of the dataset's Primary Key is disabled"
+			return whyVersionDisabled
 		}
 	}
-	if len(s.keys) > 1 && !s.reach.Decrypt {
+	if len(s.keys) > 1 && !s.Reach.Decrypt {
 		return "the key may not decrypt in this dataset, and gets the newest data key alone"
 	}
 	return ""
 }
 
-func readSet(tx Tx, a Admission, r Reach) (sealedSet, error) {
-	set := sealedSet{reach: r, versions: map[uint32]PrimaryKeyVersion{}}
-	if r.PrimaryKeyDisabled {
-		return set, forbidden(a, "the dataset's Primary Key is disabled")
+func readSet(tx Tx, r Release) (sealedSet, error) {
+	set := sealedSet{Release: r, versions: map[uint32]PrimaryKeyVersion{}}
+	if r.Reach.PrimaryKeyDisabled {
+		return set, nil
 	}
 	var err error
-	if set.keys, err = tx.DataKeys(r.ID); err != nil {
+	if set.keys, err = tx.DataKeys(r.Reach.ID); err != nil {
 		return set, err
 	}
 	if len(set.keys) == 0 {
-		return set, fault.New(fault.StoreDamaged, "the dataset %q has no data keys", r.Name)
+		return set, fault.New(fault.StoreDamaged, "the dataset %q has no data keys", r.Reach.Name)
 	}
 	for _, k := range set.keys {
 		number, err := envelope.PrimaryKeyVersion(k.Sealed)
@@ -285,15 +276,19 @@ func readSet(tx Tx, a Admission, r Reach) (sealedSet, error) {
 		if _, known := set.versions[number]; known {
 			continue
 		}
-		if set.versions[number], err = tx.PrimaryKeyVersion(r.PrimaryKeyID, number); err != nil {
-			return set, err
+		version := r.Version
+		if number != version.Version { // the Primary Key was rotated since
+			if version, err = tx.PrimaryKeyVersion(r.Reach.PrimaryKeyID, number); err != nil {
+				return set, err
+			}
 		}
+		set.versions[number] = version
 	}
 	return set, nil
 }
 
 // unseal opens data keys and wraps them for the caller.
-func (p *DataPlane) unseal(s sealedKeys, set sealedSet) ([][]byte, error) {
+func (p *DataPlane) unseal(a Admission, set sealedSet) ([][]byte, error) {
 	primaries := map[uint32]envelope.PrimaryKey{}
 	plain := make([][]byte, 0, len(set.keys))
 	defer func() {
@@ -308,20 +303,20 @@ func (p *DataPlane) unseal(s sealedKeys, set sealedSet) ([][]byte, error) {
 		}
 		version := set.versions[number]
 		if version.State() == PrimaryKeyDisabled {
-			return nil, forbidden(s.admission, "a version of the dataset's Primary Key is disabled")
+			return nil, forbidden(a, whyVersionDisabled)
 		}
 		primary, known := primaries[number]
 		if !known {
-			if primary, err = p.local.openPrimary(set.reach.PrimaryKeyID, version); err != nil {
+			if primary, err = p.local.openPrimary(set.Reach.PrimaryKeyID, version); err != nil {
 				return nil, err
 			}
 			primaries[number] = primary
 		}
-		opened, err := primary.Open(number, structuredBinding(set.reach.ID, k.Number), k.Sealed)
+		opened, err := primary.Open(number, structuredBinding(set.Reach.ID, k.Number), k.Sealed)
 		if err != nil {
-			return nil, fault.New(fault.StoreDamaged, "a data key of %q cannot be opened", set.reach.Name).WithCause(err)
+			return nil, fault.New(fault.StoreDamaged, "a data key of %q cannot be opened", set.Reach.Name).WithCause(err)
 		}
 		plain = append(plain, opened)
 	}
-	return credential.Wrap(s.material.PublicKey, plain...)
+	return credential.Wrap(set.Material.PublicKey, plain...)
 }

@@ -87,21 +87,25 @@ type Tx interface {
 	// StandsAlone says in a View that nothing but the next statement is asked, a Candidate, a Bearer or both in one, so that it needs no
 	// transaction around it. When something is asked after all, the View's function runs again.
 	StandsAlone()
-	// Reach finds one dataset of a key by name, tombstones excluded; Reached all of a type, or with an empty one all, ordered by name,
-	// and ReachedNames their names alone.
+	// Reach finds one dataset of a key by name, tombstones excluded; Reached all of them, ordered by name, and ReachedNames their names
+	// alone.
 	// A dataset that is not there and one the key is not attached to are not_found alike.
 	Reach(keyID, name string) (Reach, error)
-	Reached(keyID string, only DatasetType) ([]Reach, error)
+	Reached(keyID string) ([]Reach, error)
 	ReachedNames(keyID string) ([]string, error)
 	// NewRelease finds what a new data key of a key's unstructured dataset takes, under the newest version of its Primary Key;
 	// OldRelease what one that was handed out takes, by its dataset and version. not_found: the key does not reach the dataset.
 	// store_damaged: the credential has no key pair.
 	NewRelease(keyID, accessKeyID string) (Release, error)
 	OldRelease(keyID, accessKeyID, datasetID string, version uint32) (Release, error)
+	// StructuredReleases finds what data keys of a key's structured datasets take beside themselves, of the one with a name, or with
+	// an empty one of all, ordered by name; the versions are the newest ones of their Primary Keys. store_damaged: as above.
+	StructuredReleases(keyID, accessKeyID, name string) ([]Release, error)
 	// Touch remembers a use of a credential and of its key, unless a later one is known.
 	Touch(accessKeyID string, at time.Time, from string) error
 
-	// DataKeys returns a structured dataset's data keys in the order of their numbers, which has no gaps.
+	// DataKeys returns a structured dataset's data keys in the order of their numbers, which has no gaps. When and by whom they were
+	// made is not set.
 	DataKeys(datasetID string) ([]DataKey, error)
 	// PutDataKey adds one. exists: the number is taken.
 	PutDataKey(DataKey) error

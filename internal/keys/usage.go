@@ -54,7 +54,7 @@ func (p *DataPlane) Track(ctx context.Context, claim Claim, events []UsageEvent)
 		if a, err = p.admit(tx, claim); err != nil {
 			return err
 		}
-		reached, err = tx.Reached(a.Key.ID, "")
+		reached, err = tx.Reached(a.Key.ID)
 		return err
 	})
 	if err != nil {

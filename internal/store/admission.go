@@ -53,14 +53,16 @@ const (
 	// selectReach reads what scanReach takes.
 	selectReach = `SELECT ` + datasetColumns + `, ` + grantColumns + `, primary_keys.disabled_at` + fromReach + ofKey
 
-	// selectRelease reads what release scans; the id of the credential is the second parameter.
-	selectRelease = `SELECT datasets.id, datasets.name, datasets.type, datasets.algorithm, datasets.primary_key_id, ` + grantColumns + `,
-			primary_keys.disabled_at, v.version, v.created_at, v.disabled_at, v.sealed, m.public_key, m.private_key_pem` + fromReach + `
+	// selectRelease reads what scanRelease takes; the id of the credential is the second parameter.
+	selectRelease = `SELECT datasets.id, datasets.name, datasets.type, datasets.algorithm, datasets.format, datasets.primary_key_id,
+			` + grantColumns + `, primary_keys.disabled_at, v.version, v.created_at, v.disabled_at, v.sealed, m.public_key, m.private_key_pem` + fromReach + `
 		LEFT JOIN credential_material AS m ON m.access_key_id = $2
 		LEFT JOIN primary_key_versions AS v ON v.primary_key_id = primary_keys.id AND v.version = `
-	selectNewRelease = selectRelease + `(SELECT MAX(version) FROM primary_key_versions WHERE primary_key_id = primary_keys.id)` + ofKey +
-		` AND datasets.type = 'unstructured'`
-	selectOldRelease = selectRelease + `$4` + ofKey + ` AND datasets.id = $3`
+	selectNewest = selectRelease + `(SELECT MAX(version) FROM primary_key_versions WHERE primary_key_id = primary_keys.id)` + ofKey
+
+	selectNewRelease         = selectNewest + ` AND datasets.type = 'unstructured'`
+	selectOldRelease         = selectRelease + `$4` + ofKey + ` AND datasets.id = $3`
+	selectStructuredReleases = selectNewest + ` AND datasets.type = 'structured'`
 )
 
 func scanReach(row scan) (keys.Reach, error) {
@@ -82,8 +84,8 @@ func (t *tx) Reach(keyID, name string) (keys.Reach, error) {
 }
 
 // Reached implements keys.Tx.
-func (t *tx) Reached(keyID string, only keys.DatasetType) ([]keys.Reach, error) {
-	return list(t, scanReach, selectReach+` AND ($2 = '' OR datasets.type = $2) ORDER BY datasets.name`, keyID, string(only))
+func (t *tx) Reached(keyID string) ([]keys.Reach, error) {
+	return list(t, scanReach, selectReach+` ORDER BY datasets.name`, keyID)
 }
 
 // NewRelease implements keys.Tx.
@@ -96,25 +98,45 @@ func (t *tx) OldRelease(keyID, accessKeyID, datasetID string, version uint32) (k
 	return t.release(accessKeyID, datasetID, selectOldRelease, keyID, accessKeyID, datasetID, int64(version))
 }
 
-func (t *tx) release(accessKeyID, dataset, query string, args ...any) (keys.Release, error) {
-	read := func(row scan) (out keys.Release, err error) {
-		var disabledAt time.Time
-		r, v, m := &out.Reach, &out.Version, &out.Material
-		err = row(append(append([]any{&r.ID, &r.Name, &r.Type, &r.Algorithm, &r.PrimaryKeyID}, grantFields(&r.Grant)...),
-			instant{&disabledAt}, orZero(&v.Version), instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed, &m.PublicKey, &m.PrivateKeyPEM)...)
-		r.PrimaryKeyDisabled = !disabledAt.IsZero()
-		return out, err
+// StructuredReleases implements keys.Tx.
+func (t *tx) StructuredReleases(keyID, accessKeyID, name string) ([]keys.Release, error) {
+	query, args := selectStructuredReleases+` ORDER BY datasets.name`, []any{keyID, accessKeyID}
+	if name != "" {
+		query, args = selectStructuredReleases+` AND datasets.name = $3`, append(args, name)
 	}
-	out, found, err := first(t, read, query, args...)
+	all, err := list(t, scanRelease, query, args...)
+	if err == nil && len(all) > 0 { // one credential, one key pair
+		err = t.checkMaterial(accessKeyID, all[0].Material)
+	}
+	return all, err
+}
+
+func (t *tx) release(accessKeyID, dataset, query string, args ...any) (keys.Release, error) {
+	out, found, err := first(t, scanRelease, query, args...)
 	switch {
 	case err != nil:
 		return out, err
 	case !found:
 		return out, noDataset(dataset)
-	case out.Material.PublicKey == nil:
-		return out, storeDamaged(t.db.path).WithCause(fmt.Errorf("the credential %s has no key pair", accessKeyID))
 	}
-	return out, nil
+	return out, t.checkMaterial(accessKeyID, out.Material)
+}
+
+func scanRelease(row scan) (out keys.Release, err error) {
+	var disabledAt time.Time
+	r, v, m := &out.Reach, &out.Version, &out.Material
+	err = row(&r.ID, &r.Name, &r.Type, &r.Algorithm, document{&r.Format}, &r.PrimaryKeyID, claim{&r.Encrypt}, claim{&r.Decrypt},
+		instant{&disabledAt}, orZero(&v.Version), instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed, &m.PublicKey, &m.PrivateKeyPEM)
+	r.PrimaryKeyDisabled = !disabledAt.IsZero()
+	return out, err
+}
+
+// checkMaterial refuses the key pair of a credential that has none.
+func (t *tx) checkMaterial(accessKeyID string, m keys.Material) error {
+	if m.PublicKey == nil {
+		return storeDamaged(t.db.path).WithCause(fmt.Errorf("the credential %s has no key pair", accessKeyID))
+	}
+	return nil
 }
 
 func noDataset(ref string) *fault.Error { return fault.New(fault.NotFound, "no dataset %q", ref) }
@@ -180,8 +202,9 @@ func (t *tx) PrimaryKeyVersion(id string, version uint32) (keys.PrimaryKeyVersio
 // DataKeys implements keys.Tx.
 func (t *tx) DataKeys(datasetID string) ([]keys.DataKey, error) {
 	return list(t, func(row scan) (k keys.DataKey, err error) {
-		return k, row(&k.DatasetID, &k.Number, instant{&k.CreatedAt}, &k.CreatedBy, &k.Sealed)
-	}, `SELECT dataset_id, number, created_at, created_by, sealed FROM data_keys WHERE dataset_id = $1 ORDER BY number`, datasetID)
+		k.DatasetID = datasetID
+		return k, row(&k.Number, &k.Sealed)
+	}, `SELECT number, sealed FROM data_keys WHERE dataset_id = $1 ORDER BY number`, datasetID)
 }
 
 // PutDataKey implements keys.Tx. not_found: there is no such dataset.

@@ -8,6 +8,7 @@ import (
 	"keyctl/internal/fault"
 	"keyctl/internal/iprange"
 	"keyctl/internal/keys"
+	"keyctl/internal/structured"
 )
 
 // putReached stores two keys, and datasets under two Primary Keys of which the first key reaches some.
@@ -127,9 +128,7 @@ func TestReach(t *testing.T) {
 		first := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(1), Grant: keys.FullGrant}}
 		second := keys.Reach{Attachment: keys.Attachment{Dataset: testDataset(2), Grant: keys.Grant{Decrypt: true}}, PrimaryKeyDisabled: true}
 		second.PrimaryKeyID = testPrimaryKey(2).ID
-		for only, want := range map[keys.DatasetType][]keys.Reach{"": {first, second}, keys.Unstructured: {first, second}, keys.Structured: nil} {
-			diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id, only) }), want)
-		}
+		diff(t, "Reached()", view(t, s, func(tx keys.Tx) ([]keys.Reach, error) { return tx.Reached(id) }), []keys.Reach{first, second})
 		diff(t, "ReachedNames()", view(t, s, func(tx keys.Tx) ([]string, error) { return tx.ReachedNames(id) }), []string{first.Name, second.Name})
 		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, second.Name) }), second)
 		diff(t, "Reach()", view(t, s, func(tx keys.Tx) (keys.Reach, error) { return tx.Reach(id, first.Name) }), first)
@@ -144,13 +143,20 @@ func TestReach(t *testing.T) {
 	})
 }
 
+var testMaterial = keys.Material{PublicKey: []byte("public"), PrivateKeyPEM: []byte("private")}
+
+// rotated is the first Primary Key with a second version.
+func rotated(at, disabledAt time.Time) keys.PrimaryKey {
+	k := testPrimaryKey(1)
+	k.Versions = append(k.Versions, keys.PrimaryKeyVersion{Version: 2, CreatedAt: at, DisabledAt: disabledAt, Sealed: []byte("second")})
+	return k
+}
+
 func TestRelease(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)
 		cred := putReached(t, s)
-		id, material := testKey(1).ID, keys.Material{PublicKey: []byte("public"), PrivateKeyPEM: []byte("private")}
-		primary := testPrimaryKey(1)
-		primary.Versions = append(primary.Versions, keys.PrimaryKeyVersion{Version: 2, CreatedAt: morning, DisabledAt: morning, Sealed: []byte("second")})
+		id, material, primary := testKey(1).ID, testMaterial, rotated(morning, morning)
 		keyless := testCredential(testKey(2).ID, 1)
 		update(t, s, func(tx keys.Tx) error {
 			_, err := tx.Attach("ds_1", testKey(2).ID, keys.FullGrant, morning)
@@ -186,6 +192,57 @@ func TestRelease(t *testing.T) {
 		wantCode(t, s, "NewRelease() without a key pair", fault.StoreDamaged, func(tx keys.Tx) error { _, err := tx.NewRelease(testKey(2).ID, keyless.AccessKeyID); return err })
 		update(t, s, func(tx keys.Tx) error { _, err := tx.Detach("ds_1", id); return err })
 		wantCode(t, s, "NewRelease() without a dataset", fault.NotFound, func(tx keys.Tx) error { _, err := tx.NewRelease(id, cred.AccessKeyID); return err })
+	})
+}
+
+func TestStructuredReleases(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s := open(t)
+		cred := putReached(t, s)
+		id, primary := testKey(1).ID, rotated(morning, time.Time{})
+		format := structured.Format{DataType: structured.FormattedString, InputCharacterSet: "0123456789"}
+		var want []keys.Release
+		update(t, s, func(tx keys.Tx) error {
+			steps := []error{tx.PutMaterial(cred.AccessKeyID, testMaterial), tx.PutPrimaryKey(primary)}
+			for _, n := range []int{1, 2, 5} { // ds_1 stays unstructured
+				d := testDataset(n)
+				if n > 1 {
+					d.Type, d.Format = keys.Structured, &format
+				}
+				steps = append(steps, tx.PutDataset(d))
+				if n == 1 {
+					continue
+				}
+				_, err := tx.Attach(d.ID, id, keys.Grant{Decrypt: true}, morning)
+				steps = append(steps, err)
+				want = append(want, keys.Release{
+					Reach: keys.Reach{Attachment: keys.Attachment{Dataset: keys.Dataset{
+						ID: d.ID, Name: d.Name, Type: d.Type, Algorithm: d.Algorithm, Format: &format, PrimaryKeyID: d.PrimaryKeyID,
+					}, Grant: keys.Grant{Decrypt: true}}},
+					Version: primary.Versions[1], Material: testMaterial,
+				})
+			}
+			return firstError(steps)
+		})
+		for _, c := range []struct {
+			what, key, name string
+			want            []keys.Release
+		}{
+			{"all", id, "", want},
+			{"one", id, want[1].Reach.Name, want[1:]},
+			{"an unstructured one", id, testDataset(1).Name, nil},
+			{"one that is not there", id, "nothing", nil},
+			{"another key's", testKey(2).ID, "", nil},
+		} {
+			got := view(t, s, func(tx keys.Tx) ([]keys.Release, error) {
+				return tx.StructuredReleases(c.key, cred.AccessKeyID, c.name)
+			})
+			diff(t, "StructuredReleases() of "+c.what, got, c.want)
+		}
+		wantCode(t, s, "StructuredReleases() without a key pair", fault.StoreDamaged, func(tx keys.Tx) error {
+			_, err := tx.StructuredReleases(id, "KCnobody", "")
+			return err
+		})
 	})
 }
 
@@ -235,8 +292,7 @@ func TestTouch(t *testing.T) {
 func TestPrimaryKeyVersion(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)
-		k := testPrimaryKey(1)
-		k.Versions = append(k.Versions, keys.PrimaryKeyVersion{Version: 2, CreatedAt: morning, DisabledAt: morning, Sealed: []byte("second")})
+		k := rotated(morning, morning)
 		update(t, s, func(tx keys.Tx) error { return tx.PutPrimaryKey(k) })
 		for version, want := range map[uint32]keys.PrimaryKeyVersion{1: k.Versions[0], 2: k.Versions[1], 0: k.Versions[1]} {
 			got := view(t, s, func(tx keys.Tx) (keys.PrimaryKeyVersion, error) { return tx.PrimaryKeyVersion(k.ID, version) })
@@ -257,6 +313,9 @@ func TestDataKeys(t *testing.T) {
 		update(t, s, func(tx keys.Tx) error {
 			return errors.Join(tx.PutDataKey(want[2]), tx.PutDataKey(want[0]), tx.PutDataKey(want[1]))
 		})
+		for i := range want {
+			want[i].CreatedAt, want[i].CreatedBy = time.Time{}, ""
+		}
 		diff(t, "DataKeys()", view(t, s, func(tx keys.Tx) ([]keys.DataKey, error) { return tx.DataKeys("ds_1") }), want)
 		wantCode(t, s, "a number twice", fault.Exists, func(tx keys.Tx) error { return tx.PutDataKey(want[1]) })
 		nowhere := want[0]
