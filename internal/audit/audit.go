@@ -145,7 +145,9 @@ func isClean(text string) bool {
 }
 
 // unprintable reports whether r can drive a terminal or reorder what stands on it (R26).
-func unprintable(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+func unprintable(r rune) bool {
+	return unicode.IsControl(r) || r > unicode.MaxLatin1 && unicode.Is(unicode.Bidi_Control, r) // none of which is Latin
+}
 
 // Broken says where a chain first fails to be what was written.
 type Broken struct {
