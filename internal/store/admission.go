@@ -104,7 +104,7 @@ func (t *tx) StructuredReleases(keyID, accessKeyID, name string) ([]keys.Release
 	if name != "" {
 		query, args = selectStructuredReleases+` AND datasets.name = $3`, append(args, name)
 	}
-	all, err := list(t, scanRelease, query, args...)
+	all, err := list(t, t.scanRelease, query, args...)
 	if err == nil && len(all) > 0 { // one credential, one key pair
 		err = t.checkMaterial(accessKeyID, all[0].Material)
 	}
@@ -112,7 +112,7 @@ func (t *tx) StructuredReleases(keyID, accessKeyID, name string) ([]keys.Release
 }
 
 func (t *tx) release(accessKeyID, dataset, query string, args ...any) (keys.Release, error) {
-	out, found, err := first(t, scanRelease, query, args...)
+	out, found, err := first(t, t.scanRelease, query, args...)
 	switch {
 	case err != nil:
 		return out, err
@@ -122,10 +122,10 @@ func (t *tx) release(accessKeyID, dataset, query string, args ...any) (keys.Rele
 	return out, t.checkMaterial(accessKeyID, out.Material)
 }
 
-func scanRelease(row scan) (out keys.Release, err error) {
+func (t *tx) scanRelease(row scan) (out keys.Release, err error) {
 	var disabledAt time.Time
 	r, v, m := &out.Reach, &out.Version, &out.Material
-	err = row(&r.ID, &r.Name, &r.Type, &r.Algorithm, document{&r.Format}, &r.PrimaryKeyID, claim{&r.Encrypt}, claim{&r.Decrypt},
+	err = row(&r.ID, &r.Name, &r.Type, &r.Algorithm, t.db.formats.column(&r.Format), &r.PrimaryKeyID, claim{&r.Encrypt}, claim{&r.Decrypt},
 		instant{&disabledAt}, orZero(&v.Version), instant{&v.CreatedAt}, instant{&v.DisabledAt}, &v.Sealed, &m.PublicKey, &m.PrivateKeyPEM)
 	r.PrimaryKeyDisabled = !disabledAt.IsZero()
 	return out, err

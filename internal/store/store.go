@@ -64,7 +64,8 @@ type DB struct {
 
 	readers *pool
 	writer  *pool
-	queue   *queue // of those who want to write
+	queue   *queue  // of those who want to write
+	formats formats // of structured datasets
 	closed  atomic.Bool
 	// away says that the last connection to PostgreSQL was lost or could not be made.
 	away atomic.Bool

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"keyctl/internal/structured"
+)
+
+// maxFormats is how many formats a store remembers at most.
+const maxFormats = 256
+
+// formats remembers what the JSON of formats means. To read one takes as long as the rest of the row that it comes in, and a
+// store has few, which every release of data keys reads again. The zero value remembers none.
+type formats struct {
+	mu    sync.Mutex
+	known map[string]*structured.Format
+}
+
+// column reads a format that is stored as JSON; NULL leaves it alone. The format is shared: nobody may change it.
+func (f *formats) column(into **structured.Format) formatColumn { return formatColumn{f, into} }
+
+type formatColumn struct {
+	formats *formats
+	into    **structured.Format
+}
+
+// Scan implements sql.Scanner.
+func (c formatColumn) Scan(value any) (err error) {
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case string:
+		*c.into, err = c.formats.read(v)
+		return err
+	}
+	return fmt.Errorf("a format stored as %T", value)
+}
+
+func (f *formats) read(text string) (*structured.Format, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if format, ok := f.known[text]; ok {
+		return format, nil
+	}
+	var format *structured.Format
+	if err := json.Unmarshal([]byte(text), &format); err != nil {
+		return nil, err
+	}
+	if format == nil {
+		return nil, errors.New("a format stored as null")
+	}
+	if f.known == nil || len(f.known) >= maxFormats {
+		f.known = map[string]*structured.Format{}
+	}
+	f.known[text] = format
+	return format, nil
+}
