@@ -239,9 +239,10 @@ func (p *plane) encryptionKey(r *http.Request) (released, error) {
 }
 
 type definition struct {
-	PrivateKey string   `json:"encrypted_private_key"`
-	Current    int      `json:"current_key_number"`
-	Keys       [][]byte `json:"keys"`
+	Record     json.RawMessage `json:"ffs"`
+	PrivateKey string          `json:"encrypted_private_key"`
+	Current    int             `json:"current_key_number"`
+	Keys       [][]byte        `json:"keys"`
 }
 
 func (p *plane) defKeys(r *http.Request) (map[string]definition, error) {
@@ -264,7 +265,7 @@ func (p *plane) defKeys(r *http.Request) (map[string]definition, error) {
 		}
 	}
 	wrapped, err := f.wrap(n)
-	return map[string]definition{name: {string(f.pem), len(wrapped) - 1, wrapped}}, errors.Join(err, rows.Err())
+	return map[string]definition{name: {json.RawMessage(f.form), string(f.pem), len(wrapped) - 1, wrapped}}, errors.Join(err, rows.Err())
 }
 
 // signer is the access key id in a Signature header, which begins with it.
