@@ -86,6 +86,7 @@ func (p *DataPlane) Enter(ctx context.Context, claim Claim, dataset string) (Pas
 // admit decides whether the claim holds.
 func (p *DataPlane) admit(tx Tx, claim Claim) (Admission, error) {
 	now := Instant(p.local.env.Now())
+	tx.Leads()
 	a, err := p.local.proven(tx, claim.AccessKeyID, claim.Proves, now)
 	if err != nil {
 		return a, err

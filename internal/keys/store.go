@@ -87,6 +87,9 @@ type Tx interface {
 	// StandsAlone says in a View that nothing but the next statement is asked, a Candidate, a Bearer or both in one, so that it needs no
 	// transaction around it. When something is asked after all, the View's function runs again.
 	StandsAlone()
+	// Leads says in a View that the next statement, a Candidate, comes before all others, which see the state that it saw: SQLite needs
+	// no transaction around them then. When it finds nothing, or the same is asked twice, the View's function runs again.
+	Leads()
 	// Reach finds one dataset of a key by name, tombstones excluded; Reached all of them, ordered by name, and ReachedNames their names
 	// alone.
 	// A dataset that is not there and one the key is not attached to are not_found alike.

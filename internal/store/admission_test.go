@@ -74,6 +74,101 @@ func TestCandidate(t *testing.T) {
 	})
 }
 
+// A View that is led by the reading of a credential sees one state without a transaction, and lets go of it at its end.
+func TestLeads(t *testing.T) {
+	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
+		s, other := open(t), open(t)
+		cred := putReached(t, s)
+		names := []string{testDataset(1).Name, testDataset(2).Name}
+		detach := func(datasetID string) {
+			update(t, other, func(tx keys.Tx) error { _, err := tx.Detach(datasetID, cred.KeyID); return err })
+		}
+		runs := 0
+		led := func(ids ...string) (seen [][]string) {
+			t.Helper()
+			runs = 0
+			err := s.View(t.Context(), func(tx keys.Tx) error {
+				runs, seen = runs+1, nil
+				tx.Leads()
+				for _, id := range ids {
+					if _, err := tx.Candidate(id); err != nil && !fault.Is(err, fault.NotFound) {
+						return err
+					}
+				}
+				for range 2 {
+					names, err := tx.ReachedNames(cred.KeyID)
+					if err != nil {
+						return err
+					}
+					seen = append(seen, names)
+					if runs == 1 {
+						detach("ds_2")
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("View = %v", err)
+			}
+			return seen
+		}
+		if seen := led("KC"); len(seen) != 2 || len(seen[0]) != len(seen[1]) {
+			t.Errorf("a View that is led by nothing read %q", seen)
+		}
+		update(t, s, func(tx keys.Tx) error {
+			_, err := tx.Attach("ds_2", cred.KeyID, keys.Grant{Decrypt: true}, morning)
+			return err
+		})
+		diff(t, "what a led View reads while another one writes", led(cred.AccessKeyID), [][]string{names, names})
+		if runs != 1 {
+			t.Errorf("it took %d runs, want 1", runs)
+		}
+		diff(t, "the next one", led(cred.AccessKeyID), [][]string{names[:1], names[:1]})
+		diff(t, "one that asks twice", led(cred.AccessKeyID, "nobody"), [][]string{names[:1], names[:1]})
+		if twice := map[bool]int{true: 1, false: 2}[s.(*DB).postgres]; runs != twice {
+			t.Errorf("it took %d runs, want %d", runs, twice)
+		}
+
+		err := s.View(t.Context(), func(tx keys.Tx) error {
+			tx.Leads()
+			_, err := tx.Candidate(cred.AccessKeyID)
+			return errors.Join(err, errEnough)
+		})
+		if !errors.Is(err, errEnough) {
+			t.Errorf("View = %v, want what its function returned", err)
+		}
+		detach("ds_1")
+		diff(t, "one after a View that failed", led(cred.AccessKeyID), [][]string{nil, nil})
+	})
+}
+
+// The state that a led View saw does not hang on its connection, which would keep the log from being emptied.
+func TestLeadsLeavesNothingOpen(t *testing.T) {
+	db := openStore(t, newStore(t))
+	cred := putReached(t, db)
+	for _, ids := range [][]string{{cred.AccessKeyID}, {cred.AccessKeyID, cred.AccessKeyID}, {"KC"}} {
+		view(t, db, func(tx keys.Tx) (c keys.Candidate, err error) {
+			tx.Leads()
+			for _, id := range ids {
+				if c, err = tx.Candidate(id); err != nil && !fault.Is(err, fault.NotFound) {
+					return c, err
+				}
+			}
+			return c, nil
+		})
+		putKeys(t, db, testKey(3))
+		err := db.run(t.Context(), db.writer, db.wait, func(c *connection) (bool, error) {
+			if !c.truncateLog() {
+				t.Errorf("after a View led by %v the log cannot be emptied", ids)
+			}
+			return false, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestBearerAndCandidate(t *testing.T) {
 	onEach(t, func(t *testing.T, open func(testing.TB) keys.Store) {
 		s := open(t)

@@ -26,11 +26,15 @@ type tx struct {
 	open  bool
 	begun bool  // BEGIN was executed
 	alone bool  // the next statement may be the only one: it runs without BEGIN
-	spent bool  // and did
-	again bool  // another one followed: the whole transaction is to run again, from BEGIN
+	leads bool  // so does it here, and others follow
+	spent bool  // it did
+	again bool  // another one followed after all: the whole transaction is to run again, from BEGIN
 	busy  bool  // a statement met another process's lock: the whole transaction is to run again
 	err   error // the first error after which this transaction must not be committed
 	wiped bool  // secrets were removed
+
+	lead     *sql.Rows // of the statement that leads: the others see its state as long as these are open
+	leadStmt *sql.Stmt
 
 	head    *audit.Head // of the audit log, where it is known
 	due     *due        // where it is known
@@ -56,18 +60,22 @@ func (t *tx) begin(statement string) error {
 // two round trips of three.
 func (t *tx) StandsAlone() { t.alone = !t.begun && !t.spent }
 
+// Leads implements keys.Tx. SQLite keeps the state that a statement reads for as long as the statement has rows to give
+// (sqlite.org/isolation.html), so that leaving it open does what BEGIN and ROLLBACK would.
+func (t *tx) Leads() { t.leads = !t.db.postgres && !t.begun && !t.spent }
+
 // errAgain ends a View that runs again; its caller never sees it.
 var errAgain = errors.New("a statement that was to stand alone is followed by another one")
 
 // beginLate is begin in a View, which waits for the first statement.
 func (t *tx) beginLate() error {
 	switch {
-	case t.begun:
+	case t.begun || t.lead != nil:
 		return nil
 	case t.spent:
 		t.again = true
 		return errAgain
-	case t.alone:
+	case t.alone || t.leads:
 		t.alone, t.spent = false, true
 		return nil
 	}
@@ -114,6 +122,9 @@ func (t *tx) rollback() {
 		return
 	}
 	t.open = false
+	if err := t.endLead(); err != nil {
+		t.conn.broken = true
+	}
 	if t.conn.broken || !t.begun {
 		return
 	}
@@ -122,6 +133,16 @@ func (t *tx) rollback() {
 	if err := t.conn.exec(ctx, "ROLLBACK"); err != nil {
 		t.conn.broken = true
 	}
+}
+
+// endLead lets go of the state that the leading statement saw.
+func (t *tx) endLead() error {
+	if t.lead == nil {
+		return nil
+	}
+	rows := t.lead
+	t.lead = nil
+	return rows.Close()
 }
 
 // commit makes the transaction durable. When the disk fails in the middle of that, nobody knows what a restart will find:
@@ -207,6 +228,10 @@ func (t *tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	if err != nil {
 		return nil, t.fail(err)
 	}
+	if t.lead != nil && s == t.leadStmt { // it cannot be read twice at once
+		t.again = true
+		return nil, errAgain
+	}
 	return s, nil
 }
 
@@ -250,7 +275,11 @@ func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query stri
 	if err != nil {
 		return t.stopped(err)
 	}
-	defer rows.Close()
+	if t.leads && t.spent {
+		t.leads, t.lead, t.leadStmt = false, rows, s
+	} else {
+		defer rows.Close()
+	}
 	for rows.Next() {
 		v, err := read(rows.Scan)
 		if err != nil {
@@ -259,6 +288,9 @@ func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query stri
 		if err := fn(v); err != nil {
 			return err
 		}
+	}
+	if t.lead == rows { // it came to its end, and with it the state that it saw
+		t.lead = nil
 	}
 	if err := rows.Err(); err != nil {
 		return t.stopped(err)
