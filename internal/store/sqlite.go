@@ -37,10 +37,10 @@ const (
 	maxReaders = 4
 )
 
-// readers is how many connections read a file at once: one more than there are processors, so that none waits for who was interrupted
-// in the middle. Each has a cache of its own, which every commit of somebody else makes worthless: more of them read the same pages
-// more often, and take more memory.
-func readers() int { return min(runtime.GOMAXPROCS(0)+1, maxReaders) }
+// readers is how many connections read a file at once: as many as there are processors, and two at least, so that one that reads
+// much does not keep all others waiting. Each has a cache of its own, which every commit of somebody else makes worthless: more of
+// them read the same pages more often, and take more memory.
+func readers() int { return max(2, min(runtime.GOMAXPROCS(0), maxReaders)) }
 
 // purpose says what a connection is for.
 type purpose string
