@@ -12,11 +12,12 @@ import (
 const (
 	// maxBatch is how many entries one transaction of a journal takes at most.
 	maxBatch = 128
-	// gatherFor is how long a journal waits at most for requests that are under way and will have an entry, too.
-	gatherFor = time.Millisecond
-	// settleFor is how long it waits, after it answered several, for those who ask again at once: without that they would come in
-	// two halves, of which one is written while the other one is at work.
-	settleFor = 250 * time.Microsecond
+	// gatherFor is how long a journal waits at most for requests that are under way and will have an entry, too. Each of them is at
+	// work, so that it waits less unless the processors have more to do than this.
+	gatherFor = 4 * time.Millisecond
+	// settleFor is how long it waits, after it answered several, for those who ask again at once, times their number: without that
+	// they would come in two halves, of which one is written while the other one is at work, and with a second commit.
+	settleFor = 100 * time.Microsecond
 	// journalWait bounds one transaction of a journal.
 	journalWait = 5 * time.Second
 )
@@ -63,8 +64,11 @@ func (j *journal) tell() {
 	}
 }
 
-// complete reports whether waiting longer would bring no more entries into a batch. The caller holds mu.
-func (j *journal) complete() bool { return int64(len(j.waiting)) >= min(j.running.Load(), maxBatch) }
+// complete reports whether waiting longer would bring hardly more entries into a batch: one in eight may be late. The caller holds mu.
+func (j *journal) complete() bool {
+	expected := min(j.running.Load(), maxBatch)
+	return int64(len(j.waiting)) >= expected-expected/8
+}
 
 // add has write run in a transaction and returns when it is durable, with the transaction's error. If ctx ends first, what was
 // asked for may still be written.
@@ -92,7 +96,7 @@ func (j *journal) write() {
 	answered := 0
 	for {
 		if answered > 1 {
-			time.Sleep(settleFor)
+			time.Sleep(min(time.Duration(answered)*settleFor, gatherFor))
 		}
 		j.gather()
 		j.mu.Lock()
