@@ -12,11 +12,11 @@ import (
 const (
 	// maxBatch is how many entries one transaction of a journal takes at most.
 	maxBatch = 128
-	// gatherFor is how long a journal waits at most for requests that are under way and will have an entry, too. Each of them is at
-	// work, so that it waits less unless the processors have more to do than this.
+	// gatherFor is how long a journal waits at most for requests that are under way and will have an entry, too. A slow machine takes
+	// some milliseconds for several that come at once.
 	gatherFor = 4 * time.Millisecond
-	// settleFor is how long it waits, after it answered several, for those who ask again at once, times their number: without that
-	// they would come in two halves, of which one is written while the other one is at work, and with a second commit.
+	// settleFor is how long it waits, for each of several that it answered, until those who ask again at once are back: without that
+	// they would come in two halves, with a commit for each.
 	settleFor = 100 * time.Microsecond
 	// journalWait bounds one transaction of a journal.
 	journalWait = 5 * time.Second
@@ -31,10 +31,10 @@ type journal struct {
 	mu      sync.Mutex
 	waiting []entry
 	writing bool
-	all     chan struct{} // takes a value when everybody under way has an entry; it holds one
+	ready   chan struct{} // takes a value when the batch is complete; it holds one
 }
 
-func newJournal(l *Local) *journal { return &journal{local: l, all: make(chan struct{}, 1)} }
+func newJournal(l *Local) *journal { return &journal{local: l, ready: make(chan struct{}, 1)} }
 
 // entry is what one request wants remembered.
 type entry struct {
@@ -53,13 +53,13 @@ func (j *journal) begin() (end func()) {
 	}
 }
 
-// tell says that all are there, if they are. The caller holds mu.
+// tell says that the batch is complete, if it is. The caller holds mu.
 func (j *journal) tell() {
 	if !j.complete() {
 		return
 	}
 	select {
-	case j.all <- struct{}{}:
+	case j.ready <- struct{}{}:
 	default:
 	}
 }
@@ -136,7 +136,7 @@ func (j *journal) gather() {
 			return
 		}
 		select {
-		case <-j.all: // perhaps a while ago
+		case <-j.ready: // perhaps a while ago
 		case <-limit.C:
 			return
 		}

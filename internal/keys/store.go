@@ -88,7 +88,7 @@ type Tx interface {
 	// transaction around it. When something is asked after all, the View's function runs again.
 	StandsAlone()
 	// Leads says in a View that the next statement, a Candidate, comes before all others, which see the state that it saw: SQLite needs
-	// no transaction around them then. When it finds nothing, or the same is asked twice, the View's function runs again.
+	// no transaction around them then. Where others follow and it found nothing, or is one of them, the View's function may run again.
 	Leads()
 	// Reach finds one dataset of a key by name, tombstones excluded; Reached all of them, ordered by name, and ReachedNames their names
 	// alone.

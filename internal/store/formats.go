@@ -1,9 +1,7 @@
 package store
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 
 	"keyctl/internal/structured"
@@ -29,14 +27,12 @@ type formatColumn struct {
 
 // Scan implements sql.Scanner.
 func (c formatColumn) Scan(value any) (err error) {
-	switch v := value.(type) {
-	case nil:
-		return nil
-	case string:
-		*c.into, err = c.formats.read(v)
-		return err
+	text, ok := value.(string)
+	if !ok {
+		return document{c.into}.Scan(value)
 	}
-	return fmt.Errorf("a format stored as %T", value)
+	*c.into, err = c.formats.read(text)
+	return err
 }
 
 func (f *formats) read(text string) (*structured.Format, error) {
@@ -46,7 +42,7 @@ func (f *formats) read(text string) (*structured.Format, error) {
 		return format, nil
 	}
 	var format *structured.Format
-	if err := json.Unmarshal([]byte(text), &format); err != nil {
+	if err := (document{&format}).Scan(text); err != nil {
 		return nil, err
 	}
 	if format == nil {

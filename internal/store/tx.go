@@ -122,7 +122,7 @@ func (t *tx) rollback() {
 		return
 	}
 	t.open = false
-	if err := t.endLead(); err != nil {
+	if t.lead != nil && t.lead.Close() != nil {
 		t.conn.broken = true
 	}
 	if t.conn.broken || !t.begun {
@@ -133,16 +133,6 @@ func (t *tx) rollback() {
 	if err := t.conn.exec(ctx, "ROLLBACK"); err != nil {
 		t.conn.broken = true
 	}
-}
-
-// endLead lets go of the state that the leading statement saw.
-func (t *tx) endLead() error {
-	if t.lead == nil {
-		return nil
-	}
-	rows := t.lead
-	t.lead = nil
-	return rows.Close()
 }
 
 // commit makes the transaction durable. When the disk fails in the middle of that, nobody knows what a restart will find:
@@ -275,7 +265,7 @@ func each[T any](t *tx, read func(scan) (T, error), fn func(T) error, query stri
 	if err != nil {
 		return t.stopped(err)
 	}
-	if t.leads && t.spent {
+	if t.leads { // rollback closes it
 		t.leads, t.lead, t.leadStmt = false, rows, s
 	} else {
 		defer rows.Close()
