@@ -75,6 +75,7 @@ func (w *world) wantDelivered(n int, dir string) {
 // However often a bulk create is killed, the same command with --if-not-exists ends with every key made once, and every
 // credential in its file.
 func TestBulkSurvivesKills(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n = 12
 	args := []string{"keys", "create", "-f", w.list(n), "--out-dir", w.path("out"), "--if-not-exists"}

@@ -329,6 +329,7 @@ func TestClipboardWithoutClearing(t *testing.T) {
 // Without a clipboard nothing is made. One that takes nothing, or keeps nothing, fails the delivery, in words that do not
 // tell the credential.
 func TestR30_ClipboardFails(t *testing.T) {
+	t.Parallel()
 	d, w := desktoptest.X11(t), newWorld(t)
 	w.atDesktop(desktoptest.None(t))
 	w.ok("init")

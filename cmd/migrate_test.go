@@ -59,6 +59,7 @@ func (r result) says(t testing.TB, words ...string) {
 // A moved store is the same store: what let somebody in lets him in, a spent code stays spent, the audit log goes on. The old one
 // is out of the way, and no new one takes its place by mistake.
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	url := postgrestest.Database(t)
 	w, phone := settled(t)
 	c := newCanaries(t)
@@ -140,6 +141,7 @@ func TestMigrate(t *testing.T) {
 
 // With --keep there are two; what is done in the old one then is found out, and not lost by a second move.
 func TestMigrateKeep(t *testing.T) {
+	t.Parallel()
 	url := postgrestest.Database(t)
 	w, _ := settled(t)
 	r := w.run("migrate", "--to", url, "--keep")
@@ -172,6 +174,7 @@ func TestMigrateKeep(t *testing.T) {
 }
 
 func TestMigrateRefuses(t *testing.T) {
+	t.Parallel()
 	url := postgrestest.Database(t)
 	w, _ := settled(t)
 	before := w.homeFiles()
@@ -251,6 +254,7 @@ const killsToMigrate = 6
 
 // A move killed at any moment leaves the old store in force, or the new one, and the same command comes to the same end.
 func TestR41_MigrateKilled(t *testing.T) {
+	t.Parallel()
 	kills := killsToMigrate
 	if text := os.Getenv("KEYCTL_TORTURE"); text != "" {
 		n, err := strconv.Atoi(text)

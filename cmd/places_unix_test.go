@@ -51,6 +51,7 @@ func TestR29_EveryPlaceGetsTheCredential(t *testing.T) {
 
 // R28: when the last place fails the credential is taken back from all others, whatever it fails of.
 func TestR28_EveryPlaceIsTakenBack(t *testing.T) {
+	t.Parallel()
 	const everywhere = `"$KEYCTL" keys create web-01 --out out/web-01.env --keyring --copy`
 	for _, tt := range []struct{ name, keyring, clipboard, script, undelivered string }{
 		{"keyring", "forgets", "", everywhere, `to the profile "web-01" of the keyring: the keyring accepted the credential "web-01" and does not give it back`},

@@ -56,6 +56,7 @@ const servedWorkers = 16
 //
 // There are 20 kills, or as many as KEYCTL_TORTURE says.
 func TestR41_KilledServer(t *testing.T) {
+	t.Parallel()
 	kills := killsOf(t, 20)
 	seed := uint64(time.Now().UnixNano())
 	random := mathrand.New(mathrand.NewPCG(seed, 0))

@@ -208,6 +208,7 @@ func TestR28_AProvenCredentialStaysInOtherPlaces(t *testing.T) {
 
 // R30: a keyring that waits for a dialog that nobody answers is waited for once. Nothing is made, and no code is spent.
 func TestR30_KeyringIsAskedOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	fake := &keyringtest.Fake{Unanswered: true}
 	w.keyringOf(fake)

@@ -12,6 +12,7 @@ import (
 // Eight processes at once on one store: each change succeeds or is store_busy, and of those that succeeded none is lost.
 // All of them edit the same key, each its own label, so that a change made on an old reading would take others back.
 func TestR43_ProcessesLoseNothing(t *testing.T) {
+	t.Parallel()
 	const workers, rounds = 8, 6
 	w := newWorld(t)
 	w.ok("keys", "create", "shared", "--out", "shared.env")

@@ -47,6 +47,7 @@ type span map[string]time.Duration
 //
 // There are at least 100 kills, or as many as KEYCTL_TORTURE says.
 func TestR41_KilledAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	kills := killsOf(t, 100)
 	seed := uint64(time.Now().UnixNano())
 	tt := &torture{t: t, random: rand.New(rand.NewPCG(seed, 0)), pace: map[string]span{}, killed: map[string]int{}, found: map[string]int{}}
