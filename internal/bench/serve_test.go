@@ -78,13 +78,16 @@ func (h home) serve(b *testing.B, flags ...string) server {
 // serveBare starts the bare program on a store.
 func serveBare(b *testing.B, store string) server {
 	b.Helper()
-	return start(b, command{program(b, "keyctl/internal/bench/bare/serve"), []string{store}, nil}, func(output []byte) string {
-		line, _, found := bytes.Cut(output, []byte("\n"))
-		if !found || !bytes.HasPrefix(line, []byte("http://")) {
-			return ""
-		}
-		return string(line)
-	})
+	return start(b, command{program(b, "keyctl/internal/bench/bare/serve"), []string{store}, nil}, addressLine)
+}
+
+// addressLine is the first line of what a server that is not keyctl prints.
+func addressLine(output []byte) string {
+	line, _, found := bytes.Cut(output, []byte("\n"))
+	if !found || !bytes.HasPrefix(line, []byte("http://")) {
+		return ""
+	}
+	return string(line)
 }
 
 // token makes a token of the home's owner.
