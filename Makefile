@@ -9,12 +9,14 @@ KILLS       = 1000
 FUZZTIME    = 10s
 PAIRS       = 51x
 UNRACED     = -race=false -d=checkptr=0
+# Tests wait for servers and disks, so more packages run at once than there are processors.
+PACKAGES    = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 
 help:
 	@echo 'make build       bin/keyctl, one static program'
 	@echo 'make test        all tests; as root it first installs what they need'
 	@echo 'make test-deps   the programs that tests run for real: openssl, oathtool, strace, ...'
-	@echo 'make race        tests of all packages but cmd, with the race detector'
+	@echo 'make race        what could race in all packages but cmd, with the race detector'
 	@echo 'make torture     the tests that kill, cut and damage, many times over (KILLS=$(KILLS))'
 	@echo 'make fuzz        every fuzz target for a while (FUZZTIME=$(FUZZTIME))'
 	@echo 'make bench       keyctl beside bare programs, as ratios; then each package by itself'
@@ -30,19 +32,18 @@ build:
 # A slow machine takes over the ten minutes that go test gives one package: those of cmd start thousands of programs.
 test:
 	@sh .ci/test-deps --auto
-	@$(GO) test -timeout 20m ./...
+	@$(GO) test -p $(PACKAGES) -timeout 20m ./...
 
 test-deps:
 	@sh .ci/test-deps
 
 # The detector looks at keyctl and what it calls, but not into SQLite and the arithmetic of RSA, which would take most of its
-# time. What one process does at a time, again and again, cannot race and is left out. Much of the rest waits for a server or
-# a disk, so more packages run at once than there are processors.
+# time. What one process does at a time, again and again, cannot race and is left out.
 race:
 	@sh .ci/test-deps --auto
 	@$(GO) test -race -gcflags='modernc.org/sqlite/lib=$(UNRACED)' -gcflags='modernc.org/libc=$(UNRACED)' \
 		-gcflags='modernc.org/memory=$(UNRACED)' -gcflags='crypto/internal/fips140/bigmod=$(UNRACED)' \
-		-short -p 4 -timeout 20m -skip '^Test(Move|R46_|R47_.*Upgrade(Stopped|Cut|From)|R49_|PathsWith|TooLarge)' \
+		-short -p $(PACKAGES) -timeout 20m -skip '^Test(Move|R46_|R47_.*Upgrade(Stopped|Cut|From)|R49_|PathsWith|TooLarge)' \
 		$$($(GO) list ./... | grep -v -e '/cmd$$' -e /bench -e /packaging)
 
 torture:

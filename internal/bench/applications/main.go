@@ -23,6 +23,7 @@ import (
 	"keyctl/internal/dataplane"
 	"keyctl/internal/envelope"
 	"keyctl/internal/keys"
+	"keyctl/internal/process"
 	serving "keyctl/internal/server"
 	"keyctl/internal/signature"
 	"keyctl/internal/store"
@@ -73,6 +74,7 @@ func serve(path, masterKeyFile string, remembers bool) error {
 	refuse := func(w http.ResponseWriter, _ *http.Request, status int, err error) {
 		http.Error(w, err.Error(), status)
 	}
+	process.CollectLater() // as keyctl serve does
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /changes", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, forgetful.changes.Load()) })
 	routes.Handle("/", dataplane.New(dataplane.Options{
