@@ -9,7 +9,7 @@ KILLS       = 1000
 FUZZTIME    = 10s
 PAIRS       = 51x
 UNRACED     = -race=false -d=checkptr=0
-# Tests wait for servers and disks, so more packages run at once than there are processors.
+# Without those of cmd, tests wait for servers and disks, so more packages run at once than there are processors.
 PACKAGES    = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 
 help:
@@ -32,7 +32,7 @@ build:
 # A slow machine takes over the ten minutes that go test gives one package: those of cmd start thousands of programs.
 test:
 	@sh .ci/test-deps --auto
-	@$(GO) test -p $(PACKAGES) -timeout 20m ./...
+	@$(GO) test -timeout 20m ./...
 
 test-deps:
 	@sh .ci/test-deps
