@@ -38,12 +38,12 @@ test-deps:
 	@sh .ci/test-deps
 
 # The detector looks at keyctl and what it calls, but not into SQLite and the arithmetic of RSA, which would take most of its
-# time. What one process does at a time, again and again, cannot race and is left out.
+# time. What one caller does at a time, again and again, cannot race and is left out.
 race:
 	@sh .ci/test-deps --auto
 	@$(GO) test -race -gcflags='modernc.org/sqlite/lib=$(UNRACED)' -gcflags='modernc.org/libc=$(UNRACED)' \
 		-gcflags='modernc.org/memory=$(UNRACED)' -gcflags='crypto/internal/fips140/bigmod=$(UNRACED)' \
-		-short -p $(PACKAGES) -timeout 20m -skip '^Test(Move|R46_|R47_.*Upgrade(Stopped|Cut|From)|R49_|PathsWith|TooLarge)' \
+		-short -p $(PACKAGES) -timeout 20m -skip '^Test(Local$$|Move|R46_|R47_.*Upgrade(Stopped|Cut|From)|R49_|PathsWith|TooLarge)' \
 		$$($(GO) list ./... | grep -v -e '/cmd$$' -e /bench -e /packaging)
 
 torture:

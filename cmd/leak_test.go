@@ -151,7 +151,7 @@ func TestR2_ErrorsRepeatNoSecret(t *testing.T) {
 		lines = append(lines, path+" SECRET", path+" SECRET SECRET SECRET", path+" --nope=SECRET")
 		for _, flag := range flagsOf(command) {
 			lines = append(lines, path+" --"+flag+"=SECRET")
-			// With arguments that are refused a command gets no further than SECRET SECRET SECRET does above.
+			// Arguments are refused before the flag's value is used; that it was parsed, the line above has seen.
 			for _, args := range []string{"web-01", "web-01 web-02"} {
 				if command.ValidateArgs(strings.Fields(args)) == nil {
 					lines = append(lines, path+" "+args+" --"+flag+"=SECRET")

@@ -52,7 +52,7 @@ type cutCase struct {
 // answer of the one change that was made; of the rest the client says outcome_unknown (R32), and nothing is done twice (R11).
 //
 // Where KEYCTL_TORTURE is set every byte of every call is cut; else every byte of the answers to create, prove and roll, and
-// some of everything else.
+// some of everything else; with -short, some of all.
 func TestR27_CutAtEachByte(t *testing.T) {
 	t.Parallel()
 	worlds := make([]*cutWorld, cutWorlds)

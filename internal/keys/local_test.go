@@ -197,9 +197,6 @@ func reason(t testing.TB, s keys.Service, d keystest.Drawn) keys.Reason {
 var engines = map[string]func(testing.TB, keys.Env) *place{"sqlite": newPlaceIn, "postgres": newPostgresPlaceIn}
 
 func TestLocal(t *testing.T) {
-	if testing.Short() {
-		t.Skip("one caller at a time; TestSeveral has more")
-	}
 	for name, newPlaceIn := range engines {
 		t.Run(name, func(t *testing.T) {
 			keystest.Suite(t, func(t *testing.T, env keys.Env) keys.Service { return newPlaceIn(t, env).openIn(t, env) })

@@ -22,8 +22,6 @@ func TestR46_DamagedStore(t *testing.T) {
 	rounds := 1000
 	if os.Getenv("KEYCTL_TORTURE") != "" {
 		rounds = 10_000
-	} else if testing.Short() {
-		rounds = 200
 	}
 	whole := fullStore(t)
 	path := filepath.Join(t.TempDir(), "keyctl.db")

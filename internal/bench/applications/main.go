@@ -66,8 +66,8 @@ func serve(path, masterKeyFile string, remembers bool) error {
 		return err
 	}
 	defer db.Close()
-	forgetful := &forgetful{Store: db, remembers: remembers}
-	local, err := keys.Open(ctx, forgetful, master, keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"})
+	counted := &forgetful{Store: db, remembers: remembers}
+	local, err := keys.Open(ctx, counted, master, keys.Env{Now: time.Now, Rand: rand.Reader, OSUser: "bench"})
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func serve(path, masterKeyFile string, remembers bool) error {
 	}
 	process.CollectLater() // as keyctl serve does
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET /changes", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, forgetful.changes.Load()) })
+	routes.HandleFunc("GET /changes", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, counted.changes.Load()) })
 	routes.Handle("/", dataplane.New(dataplane.Options{
 		Plane: keys.NewDataPlane(local), Failures: access.NewFailures(), Annotate: serving.Annotate, Now: time.Now, Skew: signature.Skew,
 		Origin: func(ctx context.Context) keys.Origin {
